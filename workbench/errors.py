@@ -1,0 +1,175 @@
+"""One tree of errors, ordered by what the caller can do next.
+
+Every error says what happened, carries the facts (offset, name, expected, found) as attributes, and ends with the
+cure. An outcome that is not known is called unknown, never success and never failure. No error carries a secret.
+
+Refuses to import anything of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "AmbiguousMomentError",
+    "AuditError",
+    "CaptureError",
+    "ConfirmationError",
+    "DamagedError",
+    "FormatError",
+    "GuestError",
+    "GuestGoneError",
+    "GuestNotFoundError",
+    "MomentNotFoundError",
+    "MonitorError",
+    "OutcomeUnknownError",
+    "RewindError",
+    "StoreBusyError",
+    "StoreError",
+    "StoreFullError",
+    "UnsupportedError",
+    "UsageError",
+    "WorkbenchError",
+]
+
+
+class WorkbenchError(Exception):
+    """Whatever the workbench raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What happened and where, in one sentence.
+    cure : str
+        What to do next, in one sentence; printed after the message.
+    **facts : object
+        Named facts (offset, expected, found, path ...), kept in `facts`.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, cure: str = "", **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.cure = cure
+        self.facts: dict[str, object] = facts
+
+    def __str__(self) -> str:
+        told = "".join(f"; {name} {value!r}" for name, value in self.facts.items())
+        return f"{self.message}{told}" + (f". {self.cure}" if self.cure else "")
+
+
+# The request is wrong: ask differently.
+
+
+class UsageError(WorkbenchError):
+    """The request cannot be meant as it stands; nothing was done."""
+
+    exit_code = 2
+
+
+class MomentNotFoundError(UsageError):
+    """No capture lies at or before what was asked; the message says what exists."""
+
+
+class AmbiguousMomentError(UsageError):
+    """More than one capture fits what was asked; the message lists them."""
+
+
+class ConfirmationError(UsageError):
+    """A destructive act was asked without its confirmation; nothing was done."""
+
+
+# This host or guest cannot: choose another way.
+
+
+class UnsupportedError(WorkbenchError):
+    """The host, QEMU or the guest's devices do not offer what is needed."""
+
+    exit_code = 3
+
+
+# The guest, QEMU or libvirt.
+
+
+class GuestError(WorkbenchError):
+    """The guest or its hypervisor failed us."""
+
+    exit_code = 4
+
+
+class GuestNotFoundError(GuestError):
+    """No such domain on this connection."""
+
+
+class GuestGoneError(GuestError):
+    """The domain shut down, was destroyed or migrated away while we worked on it."""
+
+
+class MonitorError(GuestError):
+    """QEMU answered a monitor command with an error: it did not do it."""
+
+
+class OutcomeUnknownError(GuestError):
+    """A command was sent and no answer came: it may or may not have been done."""
+
+
+# The store.
+
+
+class StoreError(WorkbenchError):
+    """The case on disk could not be read or written."""
+
+    exit_code = 5
+
+
+class StoreBusyError(StoreError):
+    """Another process writes this guest's history: wait or stop it."""
+
+
+class StoreFullError(StoreError):
+    """No space is left for the case; everything committed is whole."""
+
+
+class DamagedError(StoreError):
+    """Bytes in the case are not what their digest says."""
+
+
+class FormatError(StoreError):
+    """Not a case, or one of a format this version does not know."""
+
+
+# The acts.
+
+
+class CaptureError(WorkbenchError):
+    """A capture failed; the guest runs on and nothing committed is lost."""
+
+    exit_code = 6
+
+
+class AuditError(CaptureError):
+    """The tracked copy and the guest's memory differ: a page was missed."""
+
+
+class RewindError(WorkbenchError):
+    """A rewind did not end as asked.
+
+    Attributes
+    ----------
+    guest_is : {"as before", "as asked", "unknown"}
+        What holds for the guest now.
+    """
+
+    exit_code = 7
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        guest_is: Literal["as before", "as asked", "unknown"],
+        cure: str = "",
+        **facts: object,
+    ) -> None:
+        super().__init__(f"{message} (the guest is {guest_is})", cure=cure, **facts)
+        self.guest_is = guest_is
