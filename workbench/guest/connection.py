@@ -1,0 +1,191 @@
+"""Connections to libvirt and the guests on them.
+
+Attaches to running domains as they are: no change to their XML, no agent inside. Refuses to start, stop or define
+anything; that is the business of `rewind`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import libvirt
+
+from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError
+from workbench.guest.monitor import Monitor
+from workbench.guest.process import find_qemu
+from workbench.model import GuestId
+
+__all__ = ["DEFAULT_URI", "Guest", "Hypervisor", "translate"]
+
+DEFAULT_URI = "qemu:///session"
+
+_GONE = {libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID}
+
+
+def _quiet(_context: Any, _error: Any) -> None:
+    """Keep libvirt from printing to stderr: every error is raised as ours."""
+
+
+@contextlib.contextmanager
+def translate(what: str) -> Iterator[None]:
+    """Turn a libvirt error into ours.
+
+    Raises
+    ------
+    GuestGoneError
+        If the domain is not there or not running any more.
+    GuestError
+        For everything else that libvirt says.
+    """
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        kind = GuestGoneError if error.get_error_code() in _GONE else GuestError
+        raise kind(f"{what}: {error}", cure="See `workbench guests` for what runs") from error
+
+
+def ensure_runtime_directory() -> None:
+    """Give `qemu:///session` the XDG_RUNTIME_DIR it needs where no login session made one."""
+    wanted = os.environ.get("XDG_RUNTIME_DIR")
+    if wanted and Path(wanted).is_dir():
+        return
+    path = Path(tempfile.gettempdir()) / f"rewind-workbench-runtime-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise GuestError(f"{path} is not ours", cure="Set XDG_RUNTIME_DIR to a private directory")
+    os.environ["XDG_RUNTIME_DIR"] = str(path)
+
+
+class Hypervisor:
+    """One libvirt connection.
+
+    Parameters
+    ----------
+    uri : str
+        A libvirt URI of the QEMU driver on this host (`qemu:///session`, `qemu:///system`, `qemu:///embed?root=...`).
+
+    Raises
+    ------
+    GuestError
+        If libvirt cannot be reached or is another driver than QEMU's.
+    """
+
+    def __init__(self, uri: str = DEFAULT_URI) -> None:
+        libvirt.registerErrorHandler(_quiet, None)
+        if "session" in uri:
+            ensure_runtime_directory()
+        with translate(f"connecting to {uri}"):
+            self.connection = libvirt.open(uri)
+        self.uri = uri
+        if self.connection.getType() != "QEMU":
+            raise GuestError(f"{uri} is driven by {self.connection.getType()}", cure="Use a qemu:/// URI of this host")
+
+    def guests(self) -> list[Guest]:
+        """Return the running guests, by name."""
+        with translate("listing domains"):
+            domains = self.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        return sorted((Guest(self, domain) for domain in domains), key=lambda guest: guest.name)
+
+    def guest(self, name: str) -> Guest:
+        """Return the running guest with this name or UUID.
+
+        Raises
+        ------
+        GuestNotFoundError
+            If there is none; the message lists what runs.
+        """
+        for guest in self.guests():
+            if name in (guest.name, guest.id):
+                return guest
+        running = ", ".join(guest.name for guest in self.guests()) or "none"
+        raise GuestNotFoundError(f"no running guest {name!r} on {self.uri}", running=running, cure="Start it, or give --connect URI")
+
+    def versions(self) -> dict[str, str]:
+        """Return the libvirt and QEMU versions in words."""
+
+        def words(number: int) -> str:
+            return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+        with translate("asking versions"):
+            return {"libvirt": words(self.connection.getLibVersion()), "qemu": words(self.connection.getVersion())}
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(libvirt.libvirtError):
+            self.connection.close()
+
+    def __enter__(self) -> Hypervisor:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+class Guest:
+    """A running domain.
+
+    Attributes
+    ----------
+    id : GuestId
+        Its UUID.
+    name : str
+    pid : int
+        The QEMU process; found once, by the UUID on its command line.
+    monitor : Monitor
+        QMP through libvirt.
+    """
+
+    def __init__(self, hypervisor: Hypervisor, domain: libvirt.virDomain) -> None:
+        self.hypervisor = hypervisor
+        self.domain = domain
+        self.id = GuestId(domain.UUIDString())
+        self.name = str(domain.name())
+        self.monitor = Monitor(domain, self.name)
+        self._pid: int | None = None
+
+    @property
+    def uri(self) -> str:
+        """The URI this guest was found on."""
+        return self.hypervisor.uri
+
+    @property
+    def pid(self) -> int:
+        """The QEMU process.
+
+        Raises
+        ------
+        GuestGoneError
+            If no QEMU process carries this UUID.
+        """
+        if self._pid is None:
+            self._pid = find_qemu(self.id, self.name)
+        return self._pid
+
+    def xml(self, *, migratable: bool = False) -> str:
+        """Return the live domain XML; `migratable` is the form that can be started elsewhere, secrets included."""
+        flags = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE if migratable else 0
+        with translate(f"reading the XML of {self.name}"):
+            return str(self.domain.XMLDesc(flags))
+
+    def machine(self) -> str:
+        """Return the versioned machine type (`pc-q35-7.2`)."""
+        machine = ElementTree.fromstring(self.xml()).findtext("./os/type[@machine]", None)
+        element = ElementTree.fromstring(self.xml()).find("./os/type")
+        if machine is None or element is None:
+            raise GuestError(f"the XML of {self.name} names no machine type")
+        return element.attrib["machine"]
+
+    def is_running(self) -> bool:
+        """Tell whether the guest's CPUs run (QEMU's own word, not libvirt's)."""
+        return bool(self.monitor.execute("query-status")["running"])
+
+    def __repr__(self) -> str:
+        return f"<Guest {self.name!r} {self.id[:8]} on {self.uri}>"
