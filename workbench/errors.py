@@ -17,6 +17,7 @@ __all__ = [
     "ConfirmationError",
     "DamagedError",
     "FormatError",
+    "GuestBusyError",
     "GuestError",
     "GuestGoneError",
     "GuestNotFoundError",
@@ -104,6 +105,10 @@ class GuestNotFoundError(GuestError):
 
 class GuestGoneError(GuestError):
     """The domain shut down, was destroyed or migrated away while we worked on it."""
+
+
+class GuestBusyError(GuestError):
+    """Another process of ours works on this guest: wait or stop it."""
 
 
 class MonitorError(GuestError):

@@ -177,9 +177,8 @@ class Guest:
 
     def machine(self) -> str:
         """Return the versioned machine type (`pc-q35-7.2`)."""
-        machine = ElementTree.fromstring(self.xml()).findtext("./os/type[@machine]", None)
         element = ElementTree.fromstring(self.xml()).find("./os/type")
-        if machine is None or element is None:
+        if element is None or "machine" not in element.attrib:
             raise GuestError(f"the XML of {self.name} names no machine type")
         return element.attrib["machine"]
 

@@ -1,0 +1,40 @@
+"""One session at a time may work on a guest, whichever case it writes to.
+
+The claim is an abstract Unix socket named after the domain: the kernel drops it with its holder, however it dies.
+Refuses to wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from workbench.errors import GuestBusyError
+
+__all__ = ["Claim"]
+
+
+class Claim:
+    """The right to pause, track and rewind one guest; held until closed.
+
+    Raises
+    ------
+    GuestBusyError
+        If another process on this host holds it.
+    """
+
+    def __init__(self, uuid: str, name: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._socket.bind(f"\0rewind-workbench/{uuid}")
+        except OSError as error:
+            self._socket.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise GuestBusyError(
+                f"another workbench process works on {name}", cure="Stop it, or ask it (a running `workbench watch` takes marks)"
+            ) from error
+
+    def close(self) -> None:
+        """Give the claim back."""
+        self._socket.close()
