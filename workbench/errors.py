@@ -21,6 +21,7 @@ __all__ = [
     "GuestError",
     "GuestGoneError",
     "GuestNotFoundError",
+    "MissingError",
     "MomentNotFoundError",
     "MonitorError",
     "OutcomeUnknownError",
@@ -48,11 +49,12 @@ class WorkbenchError(Exception):
     """
 
     exit_code = 1
+    default_cure = ""
 
     def __init__(self, message: str, *, cure: str = "", **facts: object) -> None:
         super().__init__(message)
         self.message = message
-        self.cure = cure
+        self.cure = cure or self.default_cure
         self.facts: dict[str, object] = facts
 
     def __str__(self) -> str:
@@ -139,9 +141,17 @@ class StoreFullError(StoreError):
 class DamagedError(StoreError):
     """Bytes in the case are not what their digest says."""
 
+    default_cure = "Run check on the case: it names the captures that this touches; the others are whole."
+
+
+class MissingError(DamagedError):
+    """A file that the case needs is not there."""
+
 
 class FormatError(StoreError):
     """Not a case, or one of a format this version does not know."""
+
+    default_cure = "Use the workbench that wrote it, or a newer one."
 
 
 # The acts.
