@@ -12,7 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from xml.etree import ElementTree
 
 import libvirt
@@ -122,7 +122,7 @@ class Hypervisor:
         with contextlib.suppress(libvirt.libvirtError):
             self.connection.close()
 
-    def __enter__(self) -> Hypervisor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -1,0 +1,323 @@
+"""Where a guest's memory is: its RAM blocks in QEMU's address space, and where the guest sees them.
+
+QEMU is asked (`info mtree -f`, `info ramblock`, `gpa2hva`) and never believed: it runs under a hostile guest, so every
+address is held against `/proc/PID/maps` before anybody reads or writes there. Refuses to guess: a block that no range
+of the guest's physical memory shows and whose address QEMU does not print is listed as unlocated, and never searched
+for by size or content, because a wrong find would later be overwritten by a rewind.
+
+Blocks that stay unlocated on QEMUs that print no addresses are ROMs outside of the guest's view (`/rom@etc/...`,
+option ROMs): the guest cannot write them, and a QEMU of the same version fills them from the same files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from workbench.errors import GuestError, UnsupportedError
+from workbench.guest.connection import Guest
+from workbench.guest.process import covering, read_vmas
+from workbench.model import PAGE
+
+__all__ = ["MemoryBlock", "MemoryMap", "PhysicalRange", "memory_signature", "read_memory_map"]
+
+_ATTEMPTS = 5
+"""A running guest may move a BAR between two questions; then everything is asked again."""
+
+_HUMAN_LIMIT = 4 << 20
+"""Bytes of monitor text that we are willing to parse."""
+
+# softmmu/memory.c: mtree_print_flatview() of QEMU: "start-end (prio N, TYPE): NAME[ @OFFSET][ ACCEL]", TYPE from
+# memory_region_type() with "nv-" before it for non-volatile memory. "ramd" (a device's own memory) is left out.
+_RANGE = re.compile(
+    r"^\s+([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, (?:nv-)?(ram|rom|romd)\): (.+?)(?: @([0-9a-f]{16}))?(?: [A-Z]{3,})?$"
+)
+# softmmu/physmem.c or system/physmem.c: ram_block_format(): name, page size, offset, used, total[, HVA, RO].
+_BLOCK = re.compile(r"^\s*(\S.*?)\s+\d+ [A-Z]?i?B((?:\s+0x[0-9a-f]{1,16}){3,4})(?:\s+r[ow])?\s*$")
+# monitor/misc.c: hmp_gpa2hva().
+_ADDRESS = re.compile(r"^Host virtual address for 0x[0-9a-f]+ \((.*)\) is (?:0x)?([0-9a-f]{1,16})$")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBlock:
+    """A RAM block of QEMU.
+
+    Attributes
+    ----------
+    name : str
+        QEMU's name of it (`pc.ram`, `0000:00:01.0/vga.vram`): what a migration stream calls it.
+    size : int
+        Bytes in use (`used_length`).
+    hva : int
+        Address of its first byte in the QEMU process.
+    """
+
+    name: str
+    size: int
+    hva: int
+
+    @property
+    def pages(self) -> int:
+        """Number of pages, a short last one included."""
+        return -(-self.size // PAGE)
+
+    @property
+    def end(self) -> int:
+        """Address past its last byte."""
+        return self.hva + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalRange:
+    """A stretch of guest-physical memory: `[start, start + length)` is `[offset, offset + length)` of `block`, in bytes."""
+
+    start: int
+    length: int
+    block: str
+    offset: int
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMap:
+    """Every RAM block of a guest and the guest-physical view of them at one moment.
+
+    Attributes
+    ----------
+    blocks : tuple of MemoryBlock
+        Located and verified, by name.
+    ranges : tuple of PhysicalRange
+        By guest-physical address.
+    unlocated : tuple of str
+        Blocks whose address is not known.
+    signature : str
+        As `memory_signature` gave it for the same text.
+    """
+
+    blocks: tuple[MemoryBlock, ...]
+    ranges: tuple[PhysicalRange, ...]
+    unlocated: tuple[str, ...] = ()
+    signature: str = ""
+
+    def block(self, name: str) -> MemoryBlock:
+        """Return the block called `name`.
+
+        Raises
+        ------
+        KeyError
+            If no located block is called so.
+        """
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        raise KeyError(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the map as JSON values, for the facts of a capture."""
+        return {
+            "blocks": [[block.name, block.size, block.hva] for block in self.blocks],
+            "ranges": [[r.start, r.length, r.block, r.offset, r.read_only] for r in self.ranges],
+            "unlocated": list(self.unlocated),
+            "signature": self.signature,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MemoryMap:
+        """Return the map that `to_json` gave.
+
+        Raises
+        ------
+        GuestError
+            If the data have another shape.
+        """
+        try:
+            return cls(
+                tuple(MemoryBlock(str(name), int(size), int(hva)) for name, size, hva in data["blocks"]),
+                tuple(PhysicalRange(int(a), int(n), str(b), int(o), bool(r)) for a, n, b, o, r in data["ranges"]),
+                tuple(str(name) for name in data["unlocated"]),
+                str(data["signature"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise GuestError(f"not a memory map: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What QEMU says in words: blocks as name -> (size, host address or 0), ranges with the region's short name."""
+
+    blocks: Mapping[str, tuple[int, int]]
+    ranges: tuple[PhysicalRange, ...]
+
+    def signature(self) -> str:
+        """Return a digest of everything in the picture."""
+        shape = repr((sorted(self.blocks.items()), self.ranges))
+        return blake2b(shape.encode(), digest_size=16).hexdigest()
+
+
+def memory_signature(guest: Guest) -> str:
+    """Return a digest of the memory layout, cheap enough for every capture: equal digests, equal layout.
+
+    Raises
+    ------
+    GuestError
+        If QEMU's answer cannot be understood; GuestGoneError if it ended.
+    """
+    return _picture(guest).signature()
+
+
+def read_memory_map(guest: Guest, known: MemoryMap | None = None) -> MemoryMap:
+    """Return where the guest's memory is.
+
+    Parameters
+    ----------
+    guest : Guest
+        Running or paused.
+    known : MemoryMap, optional
+        An earlier map of the same QEMU process: a block that is not in the guest's view at the moment (a video
+        memory whose BAR is being moved) keeps the address it had there, if it still holds against `/proc/PID/maps`.
+
+    Raises
+    ------
+    GuestError
+        If QEMU's words and the kernel's do not agree, also not when asked again.
+    GuestGoneError
+        If QEMU ended.
+    UnsupportedError
+        If `/proc/PID/maps` may not be read.
+    """
+    trouble: GuestError | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            return _locate(guest, _picture(guest), known)
+        except _Moved as moved:
+            trouble = moved
+    raise GuestError(f"{guest.name}: the memory layout does not hold still: {trouble}", cure="Try again when it has booted")
+
+
+class _Moved(GuestError):
+    """Two answers of QEMU do not fit each other."""
+
+
+def _picture(guest: Guest) -> Picture:
+    return Picture(parse_blocks(_ask(guest, "info ramblock")), parse_ranges(_ask(guest, "info mtree -f")))
+
+
+def _ask(guest: Guest, line: str) -> str:
+    text = guest.monitor.human(line)
+    if len(text) > _HUMAN_LIMIT:
+        raise GuestError(f"{guest.name}: {line} answers {len(text)} characters", limit=_HUMAN_LIMIT)
+    return text
+
+
+def parse_blocks(text: str) -> dict[str, tuple[int, int]]:
+    """Parse `info ramblock` into name -> (used bytes, host address, 0 where QEMU prints none).
+
+    Raises
+    ------
+    GuestError
+        If there is no block in it.
+    """
+    prints_address = "HVA" in text.partition("\n")[0]
+    blocks: dict[str, tuple[int, int]] = {}
+    for line in text.splitlines():
+        if match := _BLOCK.match(line):
+            _offset, used, _total, *rest = (int(word, 16) for word in match[2].split())
+            blocks[match[1]] = (used, rest[0] if rest and prints_address else 0)
+    if not blocks:
+        raise GuestError("QEMU lists no RAM blocks", answer=text[:200])
+    return blocks
+
+
+def parse_ranges(text: str) -> tuple[PhysicalRange, ...]:
+    """Parse `info mtree -f` into the RAM ranges of the view that belongs to the address space `memory`.
+
+    `block` is the memory region's name, which is the RAM block's without the device in front.
+
+    Raises
+    ------
+    GuestError
+        If that view or any RAM in it is missing.
+    """
+    unix = "\n".join(text.splitlines())  # the monitor ends its lines with CR LF
+    for view in re.split(r"^FlatView #\d+$", unix, flags=re.MULTILINE):
+        if re.search(r'^ AS "memory", root: ', view, re.MULTILINE):
+            ranges = tuple(_range(match) for line in view.splitlines() if (match := _RANGE.match(line)))
+            if ranges:
+                return ranges
+    raise GuestError("QEMU shows no RAM in the address space 'memory'", answer=text[:200])
+
+
+def _range(match: re.Match[str]) -> PhysicalRange:
+    start, end = int(match[1], 16), int(match[2], 16)
+    return PhysicalRange(start, end - start + 1, match[4], int(match[5] or "0", 16), match[3] != "ram")
+
+
+def _locate(guest: Guest, picture: Picture, known: MemoryMap | None) -> MemoryMap:
+    ranges = _named(guest, picture)
+    vmas = read_vmas(guest.pid)
+    blocks: list[MemoryBlock] = []
+    unlocated: list[str] = []
+    for name, (size, printed) in sorted(picture.blocks.items()):
+        hva = printed or _address(guest, name, ranges) or _remembered(known, name, size)
+        if not hva:
+            unlocated.append(name)
+        elif hva % PAGE or not covering(vmas, hva, hva + size):
+            raise _Moved(f"{guest.name}: block {name} is not mapped where QEMU says", hva=hex(hva), size=size)
+        else:
+            blocks.append(MemoryBlock(name, size, hva))
+    _refuse_overlap(guest, blocks)
+    return MemoryMap(tuple(blocks), ranges, tuple(unlocated), picture.signature())
+
+
+def _named(guest: Guest, picture: Picture) -> tuple[PhysicalRange, ...]:
+    """Give every range the full name of its RAM block: the region's own, or the one that ends in `/region`."""
+    buses: dict[int, str] | None = None
+    named = []
+    for each in picture.ranges:
+        fitting = [n for n in picture.blocks if n == each.block or n.endswith("/" + each.block)]
+        if len(fitting) > 1:  # two cards of one kind: the BAR's address tells them apart
+            buses = _bars(guest) if buses is None else buses
+            fitting = [n for n in fitting if n.startswith(buses.get(each.start - each.offset, "?"))]
+        if len(fitting) != 1:
+            raise _Moved(f"{guest.name}: no RAM block, or several, for region {each.block}", start=hex(each.start))
+        name = fitting[0]
+        if each.offset + each.length > picture.blocks[name][0] + PAGE - 1:
+            raise _Moved(f"{guest.name}: a range of {name} reaches past its end", offset=each.offset, length=each.length)
+        named.append(PhysicalRange(each.start, each.length, name, each.offset, each.read_only))
+    return tuple(named)
+
+
+def _bars(guest: Guest) -> dict[int, str]:
+    """Return BAR address -> the device's part of a RAM block's name (`0000:00:01.0/`), for devices on the root bus."""
+    found: dict[int, str] = {}
+    for bus in guest.monitor.execute("query-pci"):
+        for device in bus["devices"]:
+            prefix = f"0000:{device['bus']:02x}:{device['slot']:02x}.{device['function']}/"
+            found.update({int(bar["address"]): prefix for bar in device["regions"] if bar["type"] == "memory"})
+    return found
+
+
+def _address(guest: Guest, name: str, ranges: Sequence[PhysicalRange]) -> int:
+    """Ask QEMU for the host address of a block through the largest range that shows it; 0 if none does."""
+    shown = max((each for each in ranges if each.block == name), key=lambda each: each.length, default=None)
+    if shown is None:
+        return 0
+    match = _ADDRESS.match(guest.monitor.human(f"gpa2hva {shown.start:#x}").strip())
+    if match is None or not (name == match[1] or name.endswith("/" + match[1])):
+        raise _Moved(f"{guest.name}: {name} is not at {shown.start:#x} any more")
+    return int(match[2], 16) - shown.offset
+
+
+def _remembered(known: MemoryMap | None, name: str, size: int) -> int:
+    return next((b.hva for b in known.blocks if (b.name, b.size) == (name, size)), 0) if known else 0
+
+
+def _refuse_overlap(guest: Guest, blocks: Sequence[MemoryBlock]) -> None:
+    ordered = sorted(blocks, key=lambda block: block.hva)
+    for low, high in itertools.pairwise(ordered):
+        if low.end > high.hva:
+            raise UnsupportedError(f"{guest.name}: RAM blocks {low.name} and {high.name} share memory")
