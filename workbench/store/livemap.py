@@ -14,9 +14,9 @@ from workbench.store.codec import digest_of
 from workbench.store.format import ID_BYTES
 from workbench.store.maps import RegionMap
 from workbench.store.packs import Packs
-from workbench.store.types import I64, U8, U64
+from workbench.store.types import I64, U8, U32, U64
 
-__all__ = ["CHUNK", "LiveMap", "region_digest", "zero_digests"]
+__all__ = ["CHUNK", "LiveMap", "region_digest", "sparse_digest", "zero_digests"]
 
 CHUNK = 1024
 """Blocks whose ids make up one chunk of a region's digest."""
@@ -37,6 +37,18 @@ def zero_digests(blocks: int) -> U8:
 def region_digest(digests: U8) -> str:
     """Return a region's digest from those of its chunks."""
     return digest_of(digests.tobytes()).hex()
+
+
+def sparse_digest(blocks: int, index: U32, ids: U8) -> str:
+    """Return the digest of a region of which the blocks at `index` (ascending) have `ids`, and the others are zero."""
+    digests = zero_digests(blocks)
+    cuts = np.flatnonzero(np.diff(index // CHUNK)) + 1
+    for rows in np.split(np.arange(len(index)), cuts) if len(index) else ():
+        chunk = int(index[rows[0]]) // CHUNK
+        content = np.zeros((min(CHUNK, blocks - chunk * CHUNK), ID_BYTES), np.uint8)
+        content[index[rows] - chunk * CHUNK] = ids[rows]
+        digests[chunk] = np.frombuffer(digest_of(content.tobytes()), np.uint8)
+    return region_digest(digests)
 
 
 class LiveMap:

@@ -18,9 +18,8 @@ import numpy as np
 
 from workbench.errors import DamagedError, StoreError, UsageError
 from workbench.model import CaptureRecord, RegionSpec
-from workbench.store.codec import digest_of
 from workbench.store.format import ID_BYTES
-from workbench.store.livemap import CHUNK, region_digest, zero_digests
+from workbench.store.livemap import sparse_digest
 from workbench.store.local import os_errors
 from workbench.store.maps import RegionMap
 from workbench.store.types import I64, U8
@@ -134,15 +133,7 @@ class RegionView:
         DamagedError
             If it is not. Content is verified as it is read.
         """
-        digests = zero_digests(self.spec.blocks)
-        index, ids = self._map.index, self._packs.ids(self._map.place)
-        cuts = np.flatnonzero(np.diff(index // CHUNK)) + 1
-        for rows in np.split(np.arange(len(index)), cuts) if len(index) else ():
-            chunk = int(index[rows[0]]) // CHUNK
-            content = np.zeros((min(CHUNK, self.spec.blocks - chunk * CHUNK), ID_BYTES), np.uint8)
-            content[index[rows] - chunk * CHUNK] = ids[rows]
-            digests[chunk] = np.frombuffer(digest_of(content.tobytes()), np.uint8)
-        found = region_digest(digests)
+        found = sparse_digest(self.spec.blocks, self._map.index, self._packs.ids(self._map.place))
         if found != self.digest:
             raise DamagedError(
                 "region is not what its capture's record says",

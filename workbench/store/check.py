@@ -1,0 +1,263 @@
+"""Walk a whole case and name every damage: file, what is wrong with it, and the captures that suffer.
+
+Refuses to stop at the first damage, to repair anything, and to trust what a store has cached: it reads the files
+anew. A failing volume is an error, not a damage. Files that nobody refers to are no damage either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.errors import DamagedError, FormatError, StoreError
+from workbench.model import CaptureId, CaptureRecord, CaptureRef, Damage, GuestId
+from workbench.progress import Progress, ProgressEvent
+from workbench.store.codec import block_ids
+from workbench.store.documents import capture_name, decode_case, decode_mark, decode_record
+from workbench.store.format import MAX_CHAIN, PACK_ID_BYTES
+from workbench.store.livemap import LiveMap, sparse_digest
+from workbench.store.maps import Maps, delta_name
+from workbench.store.packs import SLOT_BITS, Pack, Packs, pack_name
+from workbench.store.types import U64, Bools
+
+if TYPE_CHECKING:
+    from workbench.store.case import CaseStore
+
+__all__ = ["check_case"]
+
+_DENSE = 1 << 26
+"""Blocks of a region up to which its map is laid out in full: 256 GiB of memory, 4 TiB of disk."""
+
+
+def check_case(store: CaseStore, *, progress: Progress, deep: bool) -> list[Damage]:
+    """Return everything that is wrong with a case, by file. See `CaseStore.check`.
+
+    Raises
+    ------
+    StoreError
+        If the volume fails.
+    """
+    check = _Check(store, progress)
+    check.case()
+    for guest in store.guest_ids():
+        check.guest(guest)
+    if deep:
+        check.packs_content()
+    return check.damages()
+
+
+class _Check:
+    """What was found so far, with readers of its own so that no cache hides a damage."""
+
+    def __init__(self, store: CaseStore, progress: Progress) -> None:
+        self._store = store
+        self._backend = store.backend
+        self._progress = progress
+        self._packs = Packs(store.backend)
+        self._maps = Maps(store.backend, self._packs.table)
+        self._found: dict[tuple[str, str], set[CaptureId]] = {}
+        self._bad: dict[tuple[str, str], list[U64]] = {}
+        self._captures: dict[CaptureId, tuple[CaptureRef, CaptureRecord]] = {}
+        self._listed: set[CaptureId] = set()
+
+    @contextmanager
+    def _collect(self, path: str, *captures: CaptureId) -> Iterator[None]:
+        """Note damage instead of raising it; `path` is the file meant where the error names none."""
+        try:
+            yield
+        except (DamagedError, FormatError) as error:
+            self._found.setdefault(_key(error, path), set()).update(captures)
+
+    def damages(self) -> list[Damage]:
+        """Return what was found, with the captures that need what is damaged."""
+        for key, places in self._bad.items():
+            self._found.setdefault(key, set()).update(self._touched(np.concatenate(places)))
+        order = sorted(self._found.items())
+        return [Damage(path, what, tuple(sorted(touched, key=self._order))) for (path, what), touched in order]
+
+    def _order(self, capture: CaptureId) -> CaptureRef:
+        return self._captures[capture][0] if capture in self._captures else CaptureRef(0, capture)
+
+    def case(self) -> None:
+        """Check `case.json`."""
+        with self._collect("case.json"):
+            decode_case(self._backend.get("case.json"), "case.json")
+
+    # Guests and captures.
+
+    def guest(self, guest: GuestId) -> None:
+        """Check a guest's file, marks and captures."""
+        with self._collect(f"guests/{guest}/guest.json"):
+            self._store.guest(guest)
+        for mark in self._backend.list(f"guests/{guest}/marks"):
+            name = f"guests/{guest}/marks/{mark}"
+            with self._collect(name):
+                decode_mark(self._backend.get(name), name)
+        refs = self._store.captures(guest)
+        self._listed = {ref.id for ref in refs}
+        live: dict[str, LiveMap] = {}
+        for number, ref in enumerate(refs):
+            self._progress(ProgressEvent("check of captures", number, len(refs), "captures"))
+            live = self._capture(guest, ref, live)
+
+    def _capture(self, guest: GuestId, ref: CaptureRef, live: dict[str, LiveMap]) -> dict[str, LiveMap]:
+        """Check one capture, moving `live` onto it; return the maps to go on from."""
+        name = f"guests/{guest}/captures/{capture_name(ref)}"
+        with self._collect(name, ref.id):
+            record = decode_record(self._backend.get(name), ref, guest, name)
+            self._captures[ref.id] = (ref, record)
+            self._descent(record, name)
+            return self._content(record, live)
+        return {}
+
+    def _descent(self, record: CaptureRecord, name: str) -> None:
+        if (record.parent is None) != (record.depth == 0):
+            raise DamagedError("only a root has depth 0 and no parent", path=name, depth=record.depth)
+        if record.parent is not None and record.parent not in self._listed:
+            raise DamagedError("parent's record is missing", path=name, parent=record.parent)
+        if record.parent in self._captures:
+            expected = self._captures[record.parent][1].depth + 1
+            if record.depth != expected:
+                found = record.depth
+                raise DamagedError("depth is not one more than the parent's", path=name, expected=expected, found=found)
+        depth = self._maps.delta(record.guest, record.id).depth
+        if depth != record.depth:
+            raise DamagedError(
+                "delta is of another depth than its record",
+                path=delta_name(record.guest, record.id),
+                expected=record.depth,
+                found=depth,
+            )
+
+    def _content(self, record: CaptureRecord, live: dict[str, LiveMap]) -> dict[str, LiveMap]:
+        """Compare the ids of all blocks with what the record says."""
+        maps: dict[str, LiveMap] = {}
+        for region in record.regions:
+            spec = region.spec
+            target = self._maps.region(record.guest, record.id, spec)
+            if spec.blocks > _DENSE:  # a claimed length must not cost memory
+                found = sparse_digest(spec.blocks, target.index, self._packs.ids(target.place))
+            else:
+                maps[spec.name] = live[spec.name].reshaped(spec)[0] if spec.name in live else LiveMap(spec)
+                maps[spec.name].follow(target, self._packs)
+                found = maps[spec.name].digest
+            if found != region.digest:
+                raise DamagedError(
+                    "region is not what its capture's record says",
+                    path=delta_name(record.guest, record.id),
+                    region=spec.name,
+                    expected=region.digest,
+                    found=found,
+                )
+        return maps
+
+    # Packs.
+
+    def _pack_ids(self) -> list[bytes]:
+        """Return the packs that have a file."""
+        found = []
+        for prefix in self._backend.list("packs"):
+            for name in self._backend.list(f"packs/{prefix}"):
+                stem, _, suffix = name.partition(".")
+                if suffix == "pack" and len(stem) == 2 * PACK_ID_BYTES and all(c in "0123456789abcdef" for c in stem):
+                    found.append(bytes.fromhex(stem))
+        return sorted(found)
+
+    def packs_content(self) -> None:
+        """Check every frame and every block of every pack."""
+        packs = self._pack_ids()
+        for done, identity in enumerate(packs):
+            self._progress(ProgressEvent("check of packs", done, len(packs), "packs"))
+            number = self._packs.table.number(identity)
+            try:
+                pack = self._packs.pack(number)
+            except (DamagedError, FormatError) as error:
+                self._note_bad(error, pack_name(identity), _whole(number))
+                continue
+            self._pack(pack)
+
+    def _pack(self, pack: Pack) -> None:
+        for frame, (first, count) in enumerate(
+            zip(pack.frames.first.tolist(), pack.frames.count.tolist(), strict=True)
+        ):
+            places = (np.uint64(pack.number) << SLOT_BITS) | np.arange(first, first + count, dtype=np.uint64)
+            try:
+                self._packs.frame(pack, frame)
+            except DamagedError as error:
+                self._note_bad(error, pack.name, places)
+                continue
+            # A base that is damaged is noted where it lies, and by the same words.
+            try:
+                self._blocks(pack, frame, places)
+            except DamagedError:
+                for place in places.tolist():
+                    self._block(pack, frame, place)
+
+    def _blocks(self, pack: Pack, frame: int, places: U64) -> None:
+        """Decode the blocks of a frame and compare them with their ids."""
+        content = np.empty((len(places), int(pack.frames.block_size[frame])), np.uint8)
+        self._packs.read(places, content)
+        wrong = (block_ids(content) != self._packs.ids(places)).any(axis=1)
+        if wrong.any():
+            slots = (places[wrong] & np.uint64(0xFFFFFFFF)).tolist()
+            error = DamagedError("blocks of a pack are not what their ids say", path=pack.name, slots=slots)
+            self._note_bad(error, pack.name, places[wrong])
+
+    def _block(self, pack: Pack, frame: int, place: int) -> None:
+        """See whether one block can be read: which of a frame's cannot is asked only where something is damaged."""
+        try:
+            self._packs.block(place, int(pack.frames.block_size[frame]))
+        except DamagedError as error:
+            self._note_bad(error, pack.name, np.array([place], np.uint64))
+
+    def _note_bad(self, error: StoreError, path: str, places: U64) -> None:
+        self._bad.setdefault(_key(error, path), []).append(places)
+
+    # Who suffers.
+
+    def _touched(self, bad: U64) -> set[CaptureId]:
+        """Return the captures that need any of the places `bad`, directly or as a base."""
+        bad = np.unique(bad)
+        packs = [self._packs.table.number(identity) for identity in self._pack_ids()]
+        for _ in range(MAX_CHAIN):
+            fresh = [self._resting_on(number, bad) for number in packs] if len(bad) else []
+            grown = np.unique(np.concatenate([bad, *fresh])) if fresh else bad
+            if len(grown) == len(bad):
+                break
+            bad = grown
+        return {record.id for _, record in self._captures.values() if self._needs(record, bad)}
+
+    def _resting_on(self, number: int, bad: U64) -> U64:
+        """Return the places in a pack whose base is among `bad`."""
+        try:
+            pack = self._packs.pack(number)
+        except (DamagedError, FormatError):
+            return bad[:0]
+        slots = np.flatnonzero((pack.base != 0) & _among(pack.base, bad)).astype(np.uint64)
+        return (np.uint64(number) << SLOT_BITS) | slots
+
+    def _needs(self, record: CaptureRecord, bad: U64) -> bool:
+        try:
+            regions = [self._maps.region(record.guest, record.id, region.spec) for region in record.regions]
+        except (DamagedError, FormatError):
+            return False  # noted where its delta was read
+        return any(bool(_among(region.place, bad).any()) for region in regions)
+
+
+def _whole(number: int) -> U64:
+    """Return what stands for every place of a pack whose slots are not known: the pack's highest."""
+    return np.array([(number << 32) | 0xFFFFFFFF], np.uint64)
+
+
+def _among(places: U64, bad: U64) -> Bools:
+    """Return which places are bad, or lie in a pack of which all is."""
+    return np.isin(places, bad) | np.isin(places | np.uint64(0xFFFFFFFF), bad)
+
+
+def _key(error: StoreError, path: str) -> tuple[str, str]:
+    """Return the file that an error is about, and what is wrong with it, without the cure."""
+    told = "".join(f"; {name} {value!r}" for name, value in error.facts.items() if name != "path")
+    return str(error.facts.get("path", path)), error.message + told
