@@ -1,0 +1,26 @@
+"""The rewind workbench: journal QEMU/libvirt guests and go back to any moment of them.
+
+A capture is memory, devices and disks of one instant; a rewind takes a guest back to one, a clone starts a copy there.
+
+The map of the house, a room per verb; imports only go downward:
+
+demo        a small guest that plants its own truth
+cli         one module per verb
+case        the one door: what notebooks, server and command line all use
+rewind      store to guest: plan, in place, clone
+timeline    choose a moment
+capture     guest to store: the pause, baseline, schedule
+store       never heard of guests: format, packs, check, prune
+guest       talks to a live guest: monitor, memory, dirty pages, disks
+progress    one stream of progress events; nobody below a front end prints
+errors      one tree of errors, by what the caller can do next
+model       frozen records
+
+Refuses to import a room before it is asked for.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__"]

@@ -1,0 +1,25 @@
+"""The demo guest: a small Debian guest that plants its own truth, built and booted without root's help.
+
+`DemoGuest.boot(DemoSpec(...))` gives a running libvirt guest that answers commands, tells its health, makes load and
+plays a scripted intrusion, each act logged with the guest's own time. Demonstrations, tests and benchmarks use it.
+
+Refuses to know how captures and rewinds work: nothing in this room imports the rooms that do.
+"""
+
+from __future__ import annotations
+
+from workbench.demo.domain import DemoSpec, domain_xml
+from workbench.demo.guest import DemoGuest
+from workbench.demo.image import DemoImage, build_demo_image
+from workbench.demo.supervisor import Health, RunResult, Supervisor
+
+__all__ = [
+    "DemoGuest",
+    "DemoImage",
+    "DemoSpec",
+    "Health",
+    "RunResult",
+    "Supervisor",
+    "build_demo_image",
+    "domain_xml",
+]
