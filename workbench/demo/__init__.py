@@ -11,15 +11,19 @@ from __future__ import annotations
 from workbench.demo.domain import DemoSpec, domain_xml
 from workbench.demo.guest import DemoGuest
 from workbench.demo.image import DemoImage, build_demo_image
+from workbench.demo.intrusion import STEPS, Step, play
 from workbench.demo.supervisor import Health, RunResult, Supervisor
 
 __all__ = [
+    "STEPS",
     "DemoGuest",
     "DemoImage",
     "DemoSpec",
     "Health",
     "RunResult",
+    "Step",
     "Supervisor",
     "build_demo_image",
     "domain_xml",
+    "play",
 ]

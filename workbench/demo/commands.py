@@ -87,21 +87,20 @@ def run_tool(
     """
     argv = [find_tool(str(command[0])), *map(str, command[1:])]
     environment = {**os.environ, "LC_ALL": "C"}
-    source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     try:
         done = subprocess.run(
             argv,
             cwd=cwd,
             env=environment,
+            input=stdin or "",
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
-            **source,  # type: ignore[call-overload]
         )
     except subprocess.TimeoutExpired as error:
         raise WorkbenchError(f"{command[0]} did not end within {timeout:g} s", cure=cure) from error
     if done.returncode:
         last = " ".join(done.stderr.strip().splitlines()[-3:])
         raise WorkbenchError(f"{command[0]} failed with status {done.returncode}: {last}", cure=cure)
-    return str(done.stdout)
+    return done.stdout

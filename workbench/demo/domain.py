@@ -52,7 +52,8 @@ class DemoSpec:
     accel : {"auto", "tcg", "kvm"}
         "auto" takes KVM where a trial boot shows that it works.
     cpu : str
-        A libvirt CPU model name, or "default": qemu64 under TCG, the host's own under KVM.
+        A libvirt CPU model name; "max" for all the accelerator can do; "default" for qemu64 under TCG and the host's
+        own under KVM.
     cache, io : str
         libvirt's driver attributes for every disk; "" for `io` leaves it to libvirt.
     """
@@ -181,6 +182,8 @@ def domain_xml(spec: DemoSpec, image: DemoImage, directory: Path, accel: Literal
 def _cpu(spec: DemoSpec, accel: str) -> str:
     if spec.cpu == "default" and accel == "kvm":
         return "<cpu mode='host-passthrough'/>"
+    if spec.cpu == "max":
+        return "<cpu mode='maximum'/>"
     model = "qemu64" if spec.cpu == "default" else spec.cpu
     return f"<cpu mode='custom' match='exact' check='none'><model fallback='allow'>{model}</model></cpu>"
 

@@ -145,10 +145,13 @@ def unpack(archives: list[Path], into: Path) -> Path:
         An archive cannot be read.
     """
     for archive in archives:
-        with subprocess.Popen([find_tool("dpkg-deb"), "--fsys-tarfile", archive], stdout=subprocess.PIPE) as reader:
-            with tarfile.open(fileobj=reader.stdout, mode="r|") as tar:
-                for member in tar:
-                    _place(tar, member, into)
+        command = [find_tool("dpkg-deb"), "--fsys-tarfile", archive]
+        with (
+            subprocess.Popen(command, stdout=subprocess.PIPE) as reader,
+            tarfile.open(fileobj=reader.stdout, mode="r|") as tar,
+        ):
+            for member in tar:
+                _place(tar, member, into)
         if reader.returncode:
             raise WorkbenchError("dpkg-deb cannot read a package", path=archive, cure="Delete it and build again.")
     return into

@@ -274,7 +274,7 @@ class Supervisor:
                 self._send(f"\n{name} {line} .\n".encode(), end)
                 return self._answer(name, end)
             except TimeoutError as error:
-                verb = line.split()[0]
+                verb = line.split(maxsplit=1)[0]
                 raise OutcomeUnknownError(f"the guest did not answer {verb!r} within {timeout:g} s") from error
             except OSError as error:
                 self._drop()
