@@ -47,6 +47,7 @@ class Guard:
     """
 
     def __init__(self, guest: Guest) -> None:
+        self.armed = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         command = [sys.executable, "-m", "workbench.capture.guard", str(theirs.fileno()), guest.uri, guest.id]
         with theirs:
@@ -62,6 +63,7 @@ class Guard:
     def arm(self, limit: float, recovery: Sequence[str] | None = None) -> None:
         """From now on the guest is resumed (or `recovery` run) if we die or do not disarm within `limit` seconds."""
         self._send({"arm": limit, "recovery": list(recovery) if recovery else None})
+        self.armed = True
 
     def disarm(self) -> None:
         """The pause is over.
@@ -71,6 +73,7 @@ class Guard:
         CaptureError
             If the guard had to act meanwhile: what was taken in this pause is of no instant.
         """
+        self.armed = False
         self._send({"disarm": True})
         if self._read().get("acted"):
             raise CaptureError("the pause outlasted its limit and the guard resumed the guest", cure="The capture was dropped")

@@ -243,7 +243,8 @@ class CaptureSession:
             If the audit is on and finds a page that the tracker missed.
         """
         taken = Taken(time.time_ns(), laps, [])
-        self._owe(self.tracker.collect() if self.tracker.exact_pages else {})
+        if self.tracker.exact_pages:
+            self.collect_dirty()
         laps.mark("scan")
         taken.pages = self._copy()
         laps.mark("memory")
@@ -257,6 +258,22 @@ class CaptureSession:
             audit(self.reader, self.memory, self.writer.head, taken.pages)
             laps.mark("audit")
         return taken
+
+    def collect_dirty(self) -> dict[str, NDArray[np.int64]]:
+        """Return the pages written since the last capture or call; the guest is paused. The next capture copies them."""
+        dirty = self.tracker.collect()
+        self._owe(dirty)
+        return dirty
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a pause is under way that the guard watches (not one that somebody else began)."""
+        return self.guard.armed
+
+    @property
+    def accelerator(self) -> str:
+        """Either "kvm" or "tcg"."""
+        return str(self._host["accelerator"])
 
     def _owe(self, dirty: Mapping[str, NDArray[np.int64]]) -> None:
         for name, indices in dirty.items():

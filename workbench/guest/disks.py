@@ -213,12 +213,23 @@ def _run_io(monitor: Monitor, disk: Disk, command: str) -> None:
     """Run one `qemu-io` command on the device's own backend; it prints only when something is wrong."""
     printed = monitor.human(f'qemu-io -d {disk.device} "{command}"').strip()
     if printed:
-        raise GuestError(f"writing {disk.target} back: {printed}", command=command)
+        raise GuestError(f"disk {disk.target}: {command.split()[0]}: {printed}", command=command)
 
 
 def flush(monitor: Monitor, disk: Disk) -> None:
     """Flush the disk's host caches; before a pause it makes the pause short."""
     _run_io(monitor, disk, "flush")
+
+
+def read_sector(monitor: Monitor, disk: Disk) -> None:
+    """Read the first sector through the device's own backend.
+
+    Raises
+    ------
+    GuestError
+        If the backend answers with an error.
+    """
+    _run_io(monitor, disk, "read -q 0 512")
 
 
 def settle(disk: Disk) -> None:

@@ -42,7 +42,9 @@ _AUDIT_ARCH_X86_64 = 0xC000003E  # include/uapi/linux/audit.h
 _SYSCALL_OPCODE = 0x050F  # "0f 05", read as a little-endian word
 _EM_X86_64 = 62  # include/uapi/linux/elf-em.h
 
-_WORDS = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs"
+_WORDS = """
+r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs
+"""
 
 
 class _Registers(ctypes.Structure):

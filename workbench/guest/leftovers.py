@@ -12,7 +12,7 @@ from typing import Any
 from workbench.errors import GuestError
 from workbench.guest.monitor import PREFIX, Monitor
 
-__all__ = ["find_leftovers", "sweep"]
+__all__ = ["drop_descriptors", "find_leftovers", "sweep"]
 
 
 def find_leftovers(monitor: Monitor) -> list[str]:
@@ -49,6 +49,14 @@ def sweep(monitor: Monitor) -> list[str]:
     if left:
         raise GuestError("these of ours could not be taken out of QEMU", left=left, cure="Restart the guest when it suits")
     return found
+
+
+def drop_descriptors(monitor: Monitor) -> None:
+    """Take away our descriptors that were given back while the guest stood still: QEMU closes them only while it runs."""
+    for fdset in monitor.execute("query-fdsets"):
+        if _is_ours(fdset):
+            with contextlib.suppress(GuestError):
+                monitor.execute("remove-fd", fdset_id=fdset["fdset-id"])
 
 
 def _remove(monitor: Monitor, kind: str, name: str) -> None:

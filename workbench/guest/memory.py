@@ -15,11 +15,11 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 from workbench.errors import GuestError, UnsupportedError
 from workbench.guest.connection import Guest
+from workbench.guest.mtree import Picture, read_picture
 from workbench.guest.process import covering, read_vmas
 from workbench.model import PAGE
 
@@ -28,16 +28,6 @@ __all__ = ["MemoryBlock", "MemoryMap", "PhysicalRange", "memory_signature", "rea
 _ATTEMPTS = 5
 """A running guest may move a BAR between two questions; then everything is asked again."""
 
-_HUMAN_LIMIT = 4 << 20
-"""Bytes of monitor text that we are willing to parse."""
-
-# softmmu/memory.c: mtree_print_flatview() of QEMU: "start-end (prio N, TYPE): NAME[ @OFFSET][ ACCEL]", TYPE from
-# memory_region_type() with "nv-" before it for non-volatile memory. "ramd" (a device's own memory) is left out.
-_RANGE = re.compile(
-    r"^\s+([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, (?:nv-)?(ram|rom|romd)\): (.+?)(?: @([0-9a-f]{16}))?(?: [A-Z]{3,})?$"
-)
-# softmmu/physmem.c or system/physmem.c: ram_block_format(): name, page size, offset, used, total[, HVA, RO].
-_BLOCK = re.compile(r"^\s*(\S.*?)\s+\d+ [A-Z]?i?B((?:\s+0x[0-9a-f]{1,16}){3,4})(?:\s+r[ow])?\s*$")
 # monitor/misc.c: hmp_gpa2hva().
 _ADDRESS = re.compile(r"^Host virtual address for 0x[0-9a-f]+ \((.*)\) is (?:0x)?([0-9a-f]{1,16})$")
 
@@ -73,7 +63,7 @@ class MemoryBlock:
 
 @dataclass(frozen=True, slots=True)
 class PhysicalRange:
-    """A stretch of guest-physical memory: `[start, start + length)` is `[offset, offset + length)` of `block`, in bytes."""
+    """Guest-physical `[start, start + length)` is `[offset, offset + length)` of `block`; all in bytes."""
 
     start: int
     length: int
@@ -145,19 +135,6 @@ class MemoryMap:
             raise GuestError(f"not a memory map: {error!r}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What QEMU says in words: blocks as name -> (size, host address or 0), ranges with the region's short name."""
-
-    blocks: Mapping[str, tuple[int, int]]
-    ranges: tuple[PhysicalRange, ...]
-
-    def signature(self) -> str:
-        """Return a digest of everything in the picture."""
-        shape = repr((sorted(self.blocks.items()), self.ranges))
-        return blake2b(shape.encode(), digest_size=16).hexdigest()
-
-
 def memory_signature(guest: Guest) -> str:
     """Return a digest of the memory layout, cheap enough for every capture: equal digests, equal layout.
 
@@ -166,7 +143,7 @@ def memory_signature(guest: Guest) -> str:
     GuestError
         If QEMU's answer cannot be understood; GuestGoneError if it ended.
     """
-    return _picture(guest).signature()
+    return read_picture(guest.monitor).signature()
 
 
 def read_memory_map(guest: Guest, known: MemoryMap | None = None) -> MemoryMap:
@@ -177,8 +154,9 @@ def read_memory_map(guest: Guest, known: MemoryMap | None = None) -> MemoryMap:
     guest : Guest
         Running or paused.
     known : MemoryMap, optional
-        An earlier map of the same QEMU process: a block that is not in the guest's view at the moment (a video
-        memory whose BAR is being moved) keeps the address it had there, if it still holds against `/proc/PID/maps`.
+        An earlier map of the same QEMU process. It makes the answer faster where nothing changed, and a block that is
+        not in the guest's view at the moment (a video memory whose BAR is being moved) keeps the address it had
+        there, if that still holds against `/proc/PID/maps`.
 
     Raises
     ------
@@ -192,68 +170,25 @@ def read_memory_map(guest: Guest, known: MemoryMap | None = None) -> MemoryMap:
     trouble: GuestError | None = None
     for _ in range(_ATTEMPTS):
         try:
-            return _locate(guest, _picture(guest), known)
+            picture = read_picture(guest.monitor)
+            return _unchanged(guest, picture, known) or _locate(guest, picture, known)
         except _Moved as moved:
             trouble = moved
-    raise GuestError(f"{guest.name}: the memory layout does not hold still: {trouble}", cure="Try again when it has booted")
+    raise GuestError(
+        f"{guest.name}: the memory layout does not hold still: {trouble}", cure="Try again when it has booted"
+    )
 
 
 class _Moved(GuestError):
     """Two answers of QEMU do not fit each other."""
 
 
-def _picture(guest: Guest) -> Picture:
-    return Picture(parse_blocks(_ask(guest, "info ramblock")), parse_ranges(_ask(guest, "info mtree -f")))
-
-
-def _ask(guest: Guest, line: str) -> str:
-    text = guest.monitor.human(line)
-    if len(text) > _HUMAN_LIMIT:
-        raise GuestError(f"{guest.name}: {line} answers {len(text)} characters", limit=_HUMAN_LIMIT)
-    return text
-
-
-def parse_blocks(text: str) -> dict[str, tuple[int, int]]:
-    """Parse `info ramblock` into name -> (used bytes, host address, 0 where QEMU prints none).
-
-    Raises
-    ------
-    GuestError
-        If there is no block in it.
-    """
-    prints_address = "HVA" in text.partition("\n")[0]
-    blocks: dict[str, tuple[int, int]] = {}
-    for line in text.splitlines():
-        if match := _BLOCK.match(line):
-            _offset, used, _total, *rest = (int(word, 16) for word in match[2].split())
-            blocks[match[1]] = (used, rest[0] if rest and prints_address else 0)
-    if not blocks:
-        raise GuestError("QEMU lists no RAM blocks", answer=text[:200])
-    return blocks
-
-
-def parse_ranges(text: str) -> tuple[PhysicalRange, ...]:
-    """Parse `info mtree -f` into the RAM ranges of the view that belongs to the address space `memory`.
-
-    `block` is the memory region's name, which is the RAM block's without the device in front.
-
-    Raises
-    ------
-    GuestError
-        If that view or any RAM in it is missing.
-    """
-    unix = "\n".join(text.splitlines())  # the monitor ends its lines with CR LF
-    for view in re.split(r"^FlatView #\d+$", unix, flags=re.MULTILINE):
-        if re.search(r'^ AS "memory", root: ', view, re.MULTILINE):
-            ranges = tuple(_range(match) for line in view.splitlines() if (match := _RANGE.match(line)))
-            if ranges:
-                return ranges
-    raise GuestError("QEMU shows no RAM in the address space 'memory'", answer=text[:200])
-
-
-def _range(match: re.Match[str]) -> PhysicalRange:
-    start, end = int(match[1], 16), int(match[2], 16)
-    return PhysicalRange(start, end - start + 1, match[4], int(match[5] or "0", 16), match[3] != "ram")
+def _unchanged(guest: Guest, picture: Picture, known: MemoryMap | None) -> MemoryMap | None:
+    """Return `known` if QEMU says the same words as then and the blocks are still mapped: addresses do not move."""
+    if known is None or known.signature != picture.signature():
+        return None
+    vmas = read_vmas(guest.pid)
+    return known if all(covering(vmas, block.hva, block.end) for block in known.blocks) else None
 
 
 def _locate(guest: Guest, picture: Picture, known: MemoryMap | None) -> MemoryMap:
@@ -278,15 +213,17 @@ def _named(guest: Guest, picture: Picture) -> tuple[PhysicalRange, ...]:
     buses: dict[int, str] | None = None
     named = []
     for each in picture.ranges:
-        fitting = [n for n in picture.blocks if n == each.block or n.endswith("/" + each.block)]
+        fitting = [n for n in picture.blocks if n == each.region or n.endswith("/" + each.region)]
         if len(fitting) > 1:  # two cards of one kind: the BAR's address tells them apart
             buses = _bars(guest) if buses is None else buses
             fitting = [n for n in fitting if n.startswith(buses.get(each.start - each.offset, "?"))]
         if len(fitting) != 1:
-            raise _Moved(f"{guest.name}: no RAM block, or several, for region {each.block}", start=hex(each.start))
+            raise _Moved(f"{guest.name}: no RAM block, or several, for region {each.region}", start=hex(each.start))
         name = fitting[0]
         if each.offset + each.length > picture.blocks[name][0] + PAGE - 1:
-            raise _Moved(f"{guest.name}: a range of {name} reaches past its end", offset=each.offset, length=each.length)
+            raise _Moved(
+                f"{guest.name}: a range of {name} reaches past its end", offset=each.offset, length=each.length
+            )
         named.append(PhysicalRange(each.start, each.length, name, each.offset, each.read_only))
     return tuple(named)
 

@@ -50,7 +50,9 @@ class Pagemap:
         except FileNotFoundError as error:
             raise GuestGoneError(f"process {pid} is gone", pid=pid) from error
         except PermissionError as error:
-            raise UnsupportedError(f"/proc/{pid}/pagemap may not be read", cure="Run as root or as QEMU's user") from error
+            raise UnsupportedError(
+                f"/proc/{pid}/pagemap may not be read", cure="Run as root or as QEMU's user"
+            ) from error
         self._regions = np.ones((_REGIONS, 3), np.uint64)  # touched now, not in the pause
 
     def scan(self, start: int, end: int, *, protect: bool) -> NDArray[np.int64]:
@@ -112,9 +114,13 @@ class Pagemap:
 
 def _scan_failure(error: OSError, address: int) -> GuestError | UnsupportedError:
     if error.errno == errno.EPERM:
-        return GuestError("memory of the guest is not tracked any more", address=hex(address), cure="Arm the tracker again")
+        return GuestError(
+            "memory of the guest is not tracked any more", address=hex(address), cure="Arm the tracker again"
+        )
     if error.errno in (errno.ENOTTY, errno.EINVAL):
-        return UnsupportedError("the kernel has no PAGEMAP_SCAN", cure="Linux 6.7 has it; without it memory is compared")
+        return UnsupportedError(
+            "the kernel has no PAGEMAP_SCAN", cure="Linux 6.7 has it; without it memory is compared"
+        )
     return GuestError(f"PAGEMAP_SCAN failed: {error.strerror}", address=hex(address))
 
 

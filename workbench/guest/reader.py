@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from workbench.errors import GuestError, GuestGoneError, UnsupportedError, UsageError
 from workbench.guest.connection import Guest
 from workbench.guest.memory import MemoryBlock, MemoryMap
+from workbench.guest.pagemap import expand_runs
 from workbench.guest.process import HeldProcess, Vma, covering, read_vmas
 from workbench.model import PAGE
 
@@ -32,7 +33,7 @@ _IOV_MAX = 1024
 """UIO_MAXIOV, include/uapi/linux/uio.h: vectors of one call."""
 
 _CALL_BYTES = 1 << 30
-"""Bytes asked of one call, below MAX_RW_COUNT (include/linux/fs.h), where the kernel would cut the local vector short."""
+"""Bytes asked of one call: below MAX_RW_COUNT (include/linux/fs.h), where the kernel cuts the local vector short."""
 
 _RIGHTS = "Run as root, or as the user that owns QEMU with kernel.yama.ptrace_scope=0"
 
@@ -114,7 +115,9 @@ class ProcMemReader:
         inside[inside] &= ends[inside] <= self._ends[block[inside]]
         if not inside.all():
             wrong = hva_runs[~inside][0]
-            raise UsageError("an address run lies outside of the guest's memory", start=hex(wrong[0]), end=hex(wrong[1]))
+            raise UsageError(
+                "an address run lies outside of the guest's memory", start=hex(wrong[0]), end=hex(wrong[1])
+            )
         if int((ends - starts).sum()) != size:
             raise UsageError("the buffer has another size than the runs", runs=int((ends - starts).sum()), buffer=size)
 
@@ -169,7 +172,9 @@ class ProcMemReader:
     def _failure(self, code: int, address: int) -> GuestError | UnsupportedError:
         words, where = os.strerror(code), hex(address)
         if not self._process.alive() or code == errno.ESRCH:
-            return GuestGoneError(f"{self._process.name}: QEMU ended while its memory was copied", pid=self._process.pid)
+            return GuestGoneError(
+                f"{self._process.name}: QEMU ended while its memory was copied", pid=self._process.pid
+            )
         if code == errno.EPERM:
             return UnsupportedError(f"QEMU's memory may not be touched: {words}", cure=_RIGHTS, address=where)
         return GuestError(f"{self._process.name}: memory could not be copied: {words}", address=where)
@@ -217,7 +222,7 @@ class SharedMapReader:
             whole = not (runs % PAGE).any() and out.flags.c_contiguous
             if len(runs) and whole and runs[:, 0].min() >= block.hva and runs[:, 1].max() <= block.end:
                 self._inner.check(runs, out.nbytes)
-                np.take(pages, _expand(runs - block.hva), axis=0, out=out.reshape(-1, PAGE), mode="clip")
+                np.take(pages, expand_runs(runs, block.hva), axis=0, out=out.reshape(-1, PAGE), mode="clip")
                 return
         self._inner.read_into(runs, out)
 
@@ -229,13 +234,6 @@ class SharedMapReader:
         """Let go of the guest."""
         self._mappings = []
         self._inner.close()
-
-
-def _expand(runs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the page indices of byte runs that begin and end on page boundaries."""
-    first, count = runs[:, 0] // PAGE, (runs[:, 1] - runs[:, 0]) // PAGE
-    before = np.cumsum(count) - count
-    return np.repeat(first - before, count) + np.arange(int(count.sum()))
 
 
 def open_reader(guest: Guest, memory_map: MemoryMap) -> MemoryReader:

@@ -24,7 +24,16 @@ from workbench.guest.userfaultfd import UserfaultfdTracker
 
 __all__ = ["TRACKERS", "CompareTracker", "Tracker", "open_tracker", "writers_past_page_tables"]
 
-_MIGRATING = {"setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused", "postcopy-recover", "colo"}
+_MIGRATING = {
+    "setup",
+    "active",
+    "pre-switchover",
+    "device",
+    "postcopy-active",
+    "postcopy-paused",
+    "postcopy-recover",
+    "colo",
+}
 """MigrationStatus (qapi/migration.json) in which QEMU may need a userfaultfd of its own, or the memory moves away."""
 
 _PASSTHROUGH = ("/dev/vfio/", "/dev/iommu", "/dev/vhost-vdpa", "anon_inode:[vfio", "anon_inode:[iommufd")

@@ -62,7 +62,9 @@ def take_userfaultfd(process: HeldProcess) -> tuple[int, int]:
             handles = (theirs.fileno(), process.pidfd)
             words = [sys.executable, "-I", "-S", program, *map(str, (process.pid, *handles))]
             quiet = subprocess.DEVNULL
-            child = subprocess.Popen(words, pass_fds=handles, start_new_session=True, stdin=quiet, stdout=quiet, stderr=quiet)
+            child = subprocess.Popen(
+                words, pass_fds=handles, start_new_session=True, stdin=quiet, stdout=quiet, stderr=quiet
+            )
         try:
             return _receive(ours, process)
         finally:
@@ -193,7 +195,9 @@ class UserfaultfdTracker:
             self._pending, self._everything = {}, False
         if everything:
             return {block.name: np.arange(block.pages) for block in self._blocks}
-        return {name: parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts)) for name, parts in found.items()}
+        return {
+            name: parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts)) for name, parts in found.items()
+        }
 
     def _scan(self, block: MemoryBlock, protect: bool) -> NDArray[np.int64]:
         pages = expand_runs(self._pagemap.scan(block.hva, block.hva + block.pages * PAGE, protect=protect), block.hva)

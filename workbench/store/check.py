@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_case"]
 
+_BATCH_FRAMES = 32
+_FRAME_CACHE = 256 << 20
 _DENSE = 1 << 26
 """Blocks of a region up to which its map is laid out in full: 256 GiB of memory, 4 TiB of disk."""
 
@@ -56,12 +58,13 @@ class _Check:
         self._store = store
         self._backend = store.backend
         self._progress = progress
-        self._packs = Packs(store.backend)
+        self._packs = Packs(store.backend, _FRAME_CACHE)
         self._maps = Maps(store.backend, self._packs.table)
         self._found: dict[tuple[str, str], set[CaptureId]] = {}
         self._bad: dict[tuple[str, str], list[U64]] = {}
         self._captures: dict[CaptureId, tuple[CaptureRef, CaptureRecord]] = {}
         self._listed: set[CaptureId] = set()
+        self._used: dict[int, None] = {}  # pack numbers, in the order of the captures that first use them
 
     @contextmanager
     def _collect(self, path: str, *captures: CaptureId) -> Iterator[None]:
@@ -142,7 +145,9 @@ class _Check:
                 found = sparse_digest(spec.blocks, target.index, self._packs.ids(target.place))
             else:
                 maps[spec.name] = live[spec.name].reshaped(spec)[0] if spec.name in live else LiveMap(spec)
-                maps[spec.name].follow(target, self._packs)
+                changed = maps[spec.name].follow(target, self._packs)
+                numbers = np.unique(maps[spec.name].place[changed] >> SLOT_BITS)
+                self._used.update(dict.fromkeys(numbers.tolist()))
                 found = maps[spec.name].digest
             if found != region.digest:
                 raise DamagedError(
@@ -168,37 +173,51 @@ class _Check:
 
     def packs_content(self) -> None:
         """Check every frame and every block of every pack."""
-        packs = self._pack_ids()
-        for done, identity in enumerate(packs):
-            self._progress(ProgressEvent("check of packs", done, len(packs), "packs"))
-            number = self._packs.table.number(identity)
+        # Blocks rest on blocks of captures shortly before: in that order the frames cached serve many packs.
+        order = {number: place for place, number in enumerate(self._used)}
+        numbers = sorted(
+            map(self._packs.table.number, self._pack_ids()), key=lambda number: order.get(number, len(order))
+        )
+        for done, number in enumerate(numbers):
+            self._progress(ProgressEvent("check of packs", done, len(numbers), "packs"))
             try:
                 pack = self._packs.pack(number)
             except (DamagedError, FormatError) as error:
-                self._note_bad(error, pack_name(identity), _whole(number))
+                self._note_bad(error, pack_name(self._packs.table.id(number)), _whole(number))
                 continue
             self._pack(pack)
 
     def _pack(self, pack: Pack) -> None:
-        for frame, (first, count) in enumerate(
-            zip(pack.frames.first.tolist(), pack.frames.count.tolist(), strict=True)
-        ):
-            places = (np.uint64(pack.number) << SLOT_BITS) | np.arange(first, first + count, dtype=np.uint64)
-            try:
-                self._packs.frame(pack, frame)
-            except DamagedError as error:
-                self._note_bad(error, pack.name, places)
-                continue
-            # A base that is damaged is noted where it lies, and by the same words.
-            try:
-                self._blocks(pack, frame, places)
-            except DamagedError:
-                for place in places.tolist():
-                    self._block(pack, frame, place)
+        frames = pack.frames
+        for size in np.unique(frames.block_size).tolist():
+            chosen = np.flatnonzero(frames.block_size == size)
+            for part in np.array_split(chosen, -(-len(chosen) // _BATCH_FRAMES)):
+                places = [self._places(pack, frame) for frame in part.tolist()]
+                try:
+                    self._blocks(pack, size, np.concatenate(places))
+                except DamagedError:
+                    for frame in part.tolist():
+                        self._frame(pack, frame)
 
-    def _blocks(self, pack: Pack, frame: int, places: U64) -> None:
-        """Decode the blocks of a frame and compare them with their ids."""
-        content = np.empty((len(places), int(pack.frames.block_size[frame])), np.uint8)
+    @staticmethod
+    def _places(pack: Pack, frame: int) -> U64:
+        first, count = int(pack.frames.first[frame]), int(pack.frames.count[frame])
+        return (np.uint64(pack.number) << SLOT_BITS) | np.arange(first, first + count, dtype=np.uint64)
+
+    def _frame(self, pack: Pack, frame: int) -> None:
+        """Find out what of a frame is damaged: its own bytes, or what its blocks rest on."""
+        places = self._places(pack, frame)
+        try:
+            self._packs.frame(pack, frame)
+        except DamagedError as error:
+            self._note_bad(error, pack.name, places)
+            return
+        for place in places.tolist():
+            self._block(pack, frame, place)
+
+    def _blocks(self, pack: Pack, size: int, places: U64) -> None:
+        """Decode blocks and compare them with their ids."""
+        content = np.empty((len(places), size), np.uint8)
         self._packs.read(places, content)
         wrong = (block_ids(content) != self._packs.ids(places)).any(axis=1)
         if wrong.any():
@@ -207,9 +226,10 @@ class _Check:
             self._note_bad(error, pack.name, places[wrong])
 
     def _block(self, pack: Pack, frame: int, place: int) -> None:
-        """See whether one block can be read: which of a frame's cannot is asked only where something is damaged."""
+        """Check one block: which of a frame's cannot be read is asked only where something is damaged."""
+        # The damage of a base is noted where that lies, and by the same words; here is noted what rests on it.
         try:
-            self._packs.block(place, int(pack.frames.block_size[frame]))
+            self._blocks(pack, int(pack.frames.block_size[frame]), np.array([place], np.uint64))
         except DamagedError as error:
             self._note_bad(error, pack.name, np.array([place], np.uint64))
 

@@ -88,7 +88,7 @@ def check_magic(data: bytes, magic: bytes, name: str) -> None:
 def _planes(column: NDArray[np.unsignedinteger]) -> bytes:
     """Lay the bytes of integers out plane by plane: their high bytes are nearly constant, and zstd likes that."""
     little = column.astype(column.dtype.newbyteorder("<"), copy=False)
-    return np.ascontiguousarray(little.view(np.uint8).reshape(len(column), -1).T).tobytes()
+    return np.ascontiguousarray(little.view(np.uint8).reshape(len(column), column.dtype.itemsize).T).tobytes()
 
 
 class _Reader:

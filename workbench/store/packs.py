@@ -154,13 +154,20 @@ class _Job:
 
 
 class Packs:
-    """All packs of a case."""
+    """All packs of a case.
 
-    def __init__(self, backend: Backend) -> None:
+    Parameters
+    ----------
+    backend : Backend
+    cache : int
+        Bytes of decoded frames kept at most.
+    """
+
+    def __init__(self, backend: Backend, cache: int = _FRAME_CACHE) -> None:
         self.backend = backend
         self.table = PackTable()
         self._packs: BoundedCache[int, Pack] = BoundedCache(_FOOTER_CACHE)
-        self._frames: BoundedCache[tuple[int, int], U8] = BoundedCache(_FRAME_CACHE)
+        self._frames: BoundedCache[tuple[int, int], U8] = BoundedCache(cache)
 
     def forget(self) -> None:
         """Drop what is cached: the next read sees the files."""
