@@ -15,6 +15,7 @@ standard library; nothing of ours is imported, so that it starts fast and has no
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -67,11 +68,11 @@ class _SyscallInfo(ctypes.Structure):
     ]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """It cannot be done here; the caller takes another tracker."""
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """QEMU ended."""
 
 
@@ -94,8 +95,8 @@ class Tracee:
         result: int = self._libc.ptrace(request, self.pid, address, data)
         if result == -1 and (code := ctypes.get_errno()):
             if code == errno.ESRCH:
-                raise Gone(f"ptrace request {request:#x}: no such process")
-            raise Refused(f"ptrace request {request:#x}: {os.strerror(code)}")
+                raise GoneError(f"ptrace request {request:#x}: no such process")
+            raise RefusedError(f"ptrace request {request:#x}: {os.strerror(code)}")
         return result
 
     def seize(self) -> None:
@@ -110,11 +111,11 @@ class Tracee:
             pid, status = os.waitpid(self.pid, os.WNOHANG | _WALL)
             if pid:
                 if not os.WIFSTOPPED(status):
-                    raise Gone("QEMU ended while it was attached to")
+                    raise GoneError("QEMU ended while it was attached to")
                 return status
             left = self._deadline - time.monotonic()
             if left <= 0 or signal.sigtimedwait([signal.SIGCHLD], left) is None:
-                raise Refused(f"QEMU's main thread did not wait for events within {_PATIENCE} s")
+                raise RefusedError(f"QEMU's main thread did not wait for events within {_PATIENCE} s")
 
     def _next_call(self, operation: int) -> None:
         """Let the thread run to its next system call stop of the given kind, handing on every signal it gets."""
@@ -124,7 +125,7 @@ class Tracee:
             status = self._wait()
             number, event, put_back = os.WSTOPSIG(status), status >> 16, 0
             if event == _EVENT_STOP and number != signal.SIGTRAP:
-                raise Refused(f"QEMU is stopped by {signal.Signals(number).name}")
+                raise RefusedError(f"QEMU is stopped by {signal.Signals(number).name}")
             if event == 0 and number == _SYSCALL_TRAP:
                 self._ptrace(_GET_SYSCALL_INFO, ctypes.sizeof(self._info), ctypes.addressof(self._info))
                 if self._info.op == operation:
@@ -140,7 +141,7 @@ class Tracee:
                 self._ptrace(_GETREGS, 0, ctypes.addressof(self.theirs))
                 if self._ptrace(_PEEKTEXT, self.theirs.rip - 2) & 0xFFFF == _SYSCALL_OPCODE:
                     return
-        raise Refused(f"QEMU's main thread did not wait for events within {_PATIENCE} s")
+        raise RefusedError(f"QEMU's main thread did not wait for events within {_PATIENCE} s")
 
     def call(self, number: int, argument: int) -> int:
         """Give the kernel another call instead of the one the thread is entering, and return its result.
@@ -166,31 +167,29 @@ class Tracee:
         """Duplicate a descriptor of QEMU into this process."""
         ours = int(self._libc.syscall(_NR_PIDFD_GETFD, pidfd, descriptor, 0))
         if ours < 0:
-            raise Refused(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+            raise RefusedError(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
         return ours
 
     def detach(self) -> None:
         """Let QEMU go."""
-        try:
+        with contextlib.suppress(GoneError, RefusedError):  # ended, or not stopped now: then our exit lets it go
             self._ptrace(_DETACH)
-        except (Gone, Refused):
-            pass  # it ended, or it was never stopped: then our exit lets it go
 
 
 def check(pid: int) -> None:
     """Refuse what is no plain x86-64 process before anything is touched."""
     if os.uname().machine != "x86_64":
-        raise Refused(f"not written for {os.uname().machine}")
+        raise RefusedError(f"not written for {os.uname().machine}")
     with open(f"/proc/{pid}/exe", "rb") as program:
         header = program.read(20)
     if header[:5] != b"\x7fELF\x02" or int.from_bytes(header[18:20], "little") != _EM_X86_64:
-        raise Refused("QEMU is not an x86-64 program")
+        raise RefusedError("QEMU is not an x86-64 program")
     with open(f"/proc/{pid}/status") as status:
         facts = dict(line.rstrip().partition(":\t")[::2] for line in status)
     if facts.get("TracerPid", "0").strip() != "0":
-        raise Refused(f"QEMU is traced by process {facts['TracerPid'].strip()}")
+        raise RefusedError(f"QEMU is traced by process {facts['TracerPid'].strip()}")
     if facts.get("State", "").strip()[:1] in ("T", "t"):
-        raise Refused("QEMU is stopped by a signal")
+        raise RefusedError("QEMU is stopped by a signal")
 
 
 def take(pid: int, pidfd: int) -> tuple[int, int]:
@@ -204,7 +203,7 @@ def take(pid: int, pidfd: int) -> tuple[int, int]:
         tracee.reach_poll()
         theirs = tracee.call(_NR_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK | _UFFD_USER_MODE_ONLY)
         if theirs < 0:
-            raise Refused(f"userfaultfd in QEMU: {os.strerror(-theirs)}")
+            raise RefusedError(f"userfaultfd in QEMU: {os.strerror(-theirs)}")
         try:
             ours = tracee.fetch(pidfd, theirs)
         finally:
@@ -223,9 +222,9 @@ def main(pid: int, handle: int, pidfd: int) -> int:
         descriptor, held = take(pid, pidfd)
         descriptors.append(descriptor)
         report: dict[str, object] = {"held_us": held}
-    except Refused as error:
+    except RefusedError as error:
         report = {"refused": str(error)}
-    except Gone as error:
+    except GoneError as error:
         report = {"gone": str(error)}
     except (FileNotFoundError, ProcessLookupError) as error:
         report = {"gone": str(error)}

@@ -172,14 +172,14 @@ def read_memory_map(guest: Guest, known: MemoryMap | None = None) -> MemoryMap:
         try:
             picture = read_picture(guest.monitor)
             return _unchanged(guest, picture, known) or _locate(guest, picture, known)
-        except _Moved as moved:
+        except _MovedError as moved:
             trouble = moved
     raise GuestError(
         f"{guest.name}: the memory layout does not hold still: {trouble}", cure="Try again when it has booted"
     )
 
 
-class _Moved(GuestError):
+class _MovedError(GuestError):
     """Two answers of QEMU do not fit each other."""
 
 
@@ -201,7 +201,7 @@ def _locate(guest: Guest, picture: Picture, known: MemoryMap | None) -> MemoryMa
         if not hva:
             unlocated.append(name)
         elif hva % PAGE or not covering(vmas, hva, hva + size):
-            raise _Moved(f"{guest.name}: block {name} is not mapped where QEMU says", hva=hex(hva), size=size)
+            raise _MovedError(f"{guest.name}: block {name} is not mapped where QEMU says", hva=hex(hva), size=size)
         else:
             blocks.append(MemoryBlock(name, size, hva))
     _refuse_overlap(guest, blocks)
@@ -218,10 +218,12 @@ def _named(guest: Guest, picture: Picture) -> tuple[PhysicalRange, ...]:
             buses = _bars(guest) if buses is None else buses
             fitting = [n for n in fitting if n.startswith(buses.get(each.start - each.offset, "?"))]
         if len(fitting) != 1:
-            raise _Moved(f"{guest.name}: no RAM block, or several, for region {each.region}", start=hex(each.start))
+            raise _MovedError(
+                f"{guest.name}: no RAM block, or several, for region {each.region}", start=hex(each.start)
+            )
         name = fitting[0]
         if each.offset + each.length > picture.blocks[name][0] + PAGE - 1:
-            raise _Moved(
+            raise _MovedError(
                 f"{guest.name}: a range of {name} reaches past its end", offset=each.offset, length=each.length
             )
         named.append(PhysicalRange(each.start, each.length, name, each.offset, each.read_only))
@@ -245,7 +247,7 @@ def _address(guest: Guest, name: str, ranges: Sequence[PhysicalRange]) -> int:
         return 0
     match = _ADDRESS.match(guest.monitor.human(f"gpa2hva {shown.start:#x}").strip())
     if match is None or not (name == match[1] or name.endswith("/" + match[1])):
-        raise _Moved(f"{guest.name}: {name} is not at {shown.start:#x} any more")
+        raise _MovedError(f"{guest.name}: {name} is not at {shown.start:#x} any more")
     return int(match[2], 16) - shown.offset
 
 

@@ -82,12 +82,10 @@ def _receive(channel: socket.socket, process: HeldProcess) -> tuple[int, int]:
     except TimeoutError:
         message, descriptors = b"", []
     report = json.loads(message or b'{"refused": "the injecting process ended without a word"}')
-    if "gone" in report or not process.alive():
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise GuestGoneError(f"{process.name}: QEMU ended: {report.get('gone', '')}", pid=process.pid)
     if not descriptors:
-        raise UnsupportedError(f"no userfaultfd in QEMU: {report.get('refused')}", cure="See `workbench doctor`")
+        process.require("making a userfaultfd")
+        reason = report.get("refused") or report.get("gone")
+        raise UnsupportedError(f"no userfaultfd in QEMU: {reason}", cure="See `workbench doctor`")
     os.set_inheritable(descriptors[0], False)
     return descriptors[0], int(report["held_us"])
 
