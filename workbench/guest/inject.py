@@ -37,7 +37,8 @@ _INFO_ENTRY, _INFO_EXIT = 1, 2
 _SYSCALL_TRAP = signal.SIGTRAP | 0x80
 _WALL = 0x40000000  # __WALL, include/uapi/linux/wait.h
 # arch/x86/entry/syscalls/syscall_64.tbl
-_NR_CLOSE, _NR_POLL, _NR_PPOLL, _NR_USERFAULTFD, _NR_PIDFD_GETFD = 3, 7, 271, 323, 438
+_NR_CLOSE, _NR_POLL, _NR_RESTART, _NR_PPOLL, _NR_USERFAULTFD, _NR_PIDFD_GETFD = 3, 7, 219, 271, 323, 438
+_ERESTART_RESTARTBLOCK = 516  # include/linux/errno.h
 _UFFD_USER_MODE_ONLY = 1  # include/uapi/linux/userfaultfd.h
 _AUDIT_ARCH_X86_64 = 0xC000003E  # include/uapi/linux/audit.h
 _SYSCALL_OPCODE = 0x050F  # "0f 05", read as a little-endian word
@@ -88,6 +89,7 @@ class Tracee:
         self._info = _SyscallInfo()
         self._ours = _Registers()
         self.theirs = _Registers()
+        self._poll_goes_on = False
         self._deadline = time.monotonic() + _PATIENCE
 
     def _ptrace(self, request: int, address: int = 0, data: int = 0) -> int:
@@ -104,6 +106,10 @@ class Tracee:
         self._ptrace(_SEIZE, 0, _TRACESYSGOOD)
         self._ptrace(_INTERRUPT)
         self._wait()
+        self._ptrace(_GETREGS, 0, ctypes.addressof(self.theirs))
+        # An interrupted poll goes on as restart_syscall(2), which alone would not tell what it goes on with.
+        interrupted = self.theirs.rax == 2**64 - _ERESTART_RESTARTBLOCK
+        self._poll_goes_on = interrupted and self.theirs.orig_rax == _NR_POLL
 
     def _wait(self) -> int:
         """Return the next stop's status word. SIGCHLD is blocked, so it wakes the wait and is never lost."""
@@ -137,7 +143,9 @@ class Tracee:
         """Let the thread run until it enters `poll` or `ppoll`, and note its registers there."""
         while time.monotonic() < self._deadline:
             self._next_call(_INFO_ENTRY)
-            if self._info.arch == _AUDIT_ARCH_X86_64 and self._info.nr_or_result in (_NR_POLL, _NR_PPOLL):
+            self._poll_goes_on &= self._info.nr_or_result == _NR_RESTART
+            waits = self._poll_goes_on or self._info.nr_or_result in (_NR_POLL, _NR_PPOLL)
+            if waits and self._info.arch == _AUDIT_ARCH_X86_64:
                 self._ptrace(_GETREGS, 0, ctypes.addressof(self.theirs))
                 if self._ptrace(_PEEKTEXT, self.theirs.rip - 2) & 0xFFFF == _SYSCALL_OPCODE:
                     return

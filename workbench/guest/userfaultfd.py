@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.errors import GuestGoneError, UnsupportedError, UsageError
+from workbench.errors import UnsupportedError, UsageError
 from workbench.guest.memory import MemoryBlock, MemoryMap
 from workbench.guest.pagemap import Pagemap, expand_runs
 from workbench.guest.process import HeldProcess
