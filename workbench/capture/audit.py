@@ -55,4 +55,5 @@ def _missed(pages: Pages, indices: NDArray[np.int64], mine: Sequence[Pages]) -> 
         not taken or np.array_equal(content[int(index)], row)
         for index, row, taken in zip(pages.indices, pages.content, known, strict=True)
     ]
-    return pages.indices[~known | ~np.array(same, bool)]
+    missed: NDArray[np.int64] = pages.indices[~known | ~np.array(same, bool)]
+    return missed

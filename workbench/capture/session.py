@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -146,8 +147,15 @@ class CaptureSession:
 
     # One capture.
 
-    def capture(self, mode: CaptureMode = CaptureMode.MANUAL, reason: str = "") -> CaptureRecord:
+    def capture(
+        self, mode: CaptureMode = CaptureMode.MANUAL, reason: str = "", *, extra_facts: Mapping[str, Any] | None = None
+    ) -> CaptureRecord:
         """Take and commit one capture; the first one of a session compares everything.
+
+        Parameters
+        ----------
+        extra_facts : mapping, optional
+            JSON values that the caller adds to the record's facts.
 
         Raises
         ------
@@ -158,7 +166,7 @@ class CaptureSession:
         with self.prepare() as prepared:
             with self.pause() as laps:
                 taken = self.take(prepared, laps)
-            return self.keep(prepared, taken, mode, reason)
+            return self.keep(prepared, taken, mode, reason, extra_facts or {})
 
     def begin(self) -> None:
         """Bring the head near the guest before the first pause of a session, and follow a changed shape of the guest.
@@ -314,7 +322,14 @@ class CaptureSession:
             transaction.abort()
             raise
 
-    def keep(self, prepared: Prepared, taken: Taken, mode: CaptureMode, reason: str) -> CaptureRecord:
+    def keep(
+        self,
+        prepared: Prepared,
+        taken: Taken,
+        mode: CaptureMode,
+        reason: str,
+        extra_facts: Mapping[str, Any] = MappingProxyType({}),
+    ) -> CaptureRecord:
         """Commit what a pause took.
 
         Raises
@@ -328,7 +343,7 @@ class CaptureSession:
             self._owed = {}
             self._put_state(transaction, prepared.sink.read())
             clusters = sum(self._put_disk(transaction, target) for target in prepared.targets)
-            facts = self._facts(taken, clusters)
+            facts = {**self._facts(taken, clusters), **extra_facts}
             record = transaction.commit(time_ns=taken.time_ns, mode=mode, reason=reason, facts=facts)
         self._open = None
         self._suspect = False

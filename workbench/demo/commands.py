@@ -56,7 +56,7 @@ def find_tool(name: str) -> str:
 
 
 def run_tool(
-    *command: str | Path, cwd: Path | None = None, stdin: str | None = None, cure: str = "", timeout: float = 300
+    *command: str | Path, cwd: Path | None = None, stdin: str = "", cure: str = "", timeout: float = 300
 ) -> str:
     """Run a program to its end and give back what it printed.
 
@@ -66,8 +66,8 @@ def run_tool(
         Program and arguments.
     cwd : Path, optional
         The directory to run it in.
-    stdin : str, optional
-        What it reads; nothing when left out.
+    stdin : str
+        What it reads.
     cure : str
         What the user can do when it fails.
     timeout : float
@@ -92,7 +92,7 @@ def run_tool(
             argv,
             cwd=cwd,
             env=environment,
-            input=stdin or "",
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=timeout,

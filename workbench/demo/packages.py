@@ -145,7 +145,7 @@ def unpack(archives: list[Path], into: Path) -> Path:
         An archive cannot be read.
     """
     for archive in archives:
-        command = [find_tool("dpkg-deb"), "--fsys-tarfile", archive]
+        command = [find_tool("dpkg-deb"), "--fsys-tarfile", str(archive)]
         with (
             subprocess.Popen(command, stdout=subprocess.PIPE) as reader,
             tarfile.open(fileobj=reader.stdout, mode="r|") as tar,

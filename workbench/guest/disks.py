@@ -274,7 +274,7 @@ def write_clusters(
                     _run_io(guest.monitor, disk, f"write -q -z {offset} {length}")
                     continue
                 os.ftruncate(descriptor, length)
-                os.pwrite(descriptor, memoryview(content).cast("B")[:length], 0)
+                os.pwrite(descriptor, content.data.cast("B")[:length], 0)
                 _run_io(guest.monitor, disk, f"write -q -s {source} {offset} {length}")
             flush(guest.monitor, disk)
     finally:

@@ -46,7 +46,7 @@ class Clusters:
         offsets = self.offsets[part]
         blocks = np.zeros((len(offsets), CLUSTER), np.uint8)
         for block, offset in zip(blocks, offsets.tolist(), strict=True):
-            os.preadv(descriptor, [memoryview(block)], offset)
+            os.preadv(descriptor, [block.data], offset)
         return blocks
 
 

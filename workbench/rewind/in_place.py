@@ -24,10 +24,12 @@ from workbench.capture.session import DEVICES, CaptureSession
 from workbench.errors import GuestError, RewindError, UnsupportedError, WorkbenchError
 from workbench.guest.health import check_io_moves
 from workbench.guest.leftovers import drop_descriptors
-from workbench.model import CaptureId, CaptureMode, CaptureRecord, Mark, RegionKind
+from workbench.model import CaptureId, CaptureMode, CaptureRecord, GuestId, Mark, RegionKind
 from workbench.progress import ProgressEvent
 from workbench.rewind.apply import apply
 from workbench.rewind.content import Content, difference, same_shape
+from workbench.store import CaseStore
+from workbench.timeline.current import REWIND
 
 __all__ = ["Rewound", "note_rewind", "recovery_command", "rewind_in_place"]
 
@@ -104,7 +106,7 @@ def _go(session: CaptureSession, content: Content, safety: CaptureRecord, laps: 
         content.keep_only(wanted, kind)
     laps.mark("read")
     apply(session, content, session.store.view(safety.id).region(DEVICES).open().read(), laps)
-    note_rewind(session, target, safety.id)
+    note_rewind(session.store, session.guest.id, target, safety.id)
     laps.mark("note")
 
 
@@ -114,11 +116,10 @@ def recovery_command(session: CaptureSession, safety: CaptureId) -> list[str]:
     return [sys.executable, "-m", "workbench.rewind.recover", *where]
 
 
-def note_rewind(session: CaptureSession, target: CaptureId, safety: CaptureId | None) -> None:
+def note_rewind(store: CaseStore, guest: GuestId, target: CaptureId, safety: CaptureId | None) -> None:
     """Write into the case that the guest continues from `target`; before it runs on, so that history never lies."""
     now = time.time_ns()
-    mark = Mark(f"rewind-{now}", session.guest.id, now, target, "rewind", f"safety={safety}" if safety else "")
-    session.store.add_mark(mark)
+    store.add_mark(Mark(f"rewind-{now}", guest, now, target, REWIND, f"safety={safety}" if safety else ""))
 
 
 def _back(session: CaptureSession, safety: CaptureRecord, written: Content, cause: BaseException) -> None:
@@ -134,7 +135,7 @@ def _back(session: CaptureSession, safety: CaptureRecord, written: Content, caus
         content.cover({name: blocks.indices for name, blocks in written.regions.items()}, kind)
     try:
         apply(session, content, content.view.region(DEVICES).open().read(), Laps())
-        note_rewind(session, safety.id, None)
+        note_rewind(session.store, session.guest.id, safety.id, None)
     except WorkbenchError as error:
         raise RewindError(
             f"the rewind failed ({cause}), and so did going back in place ({error})",

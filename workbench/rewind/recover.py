@@ -13,9 +13,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import libvirt
+
 from workbench.capture.pause import Laps
 from workbench.capture.session import DEVICES, CaptureSession
-from workbench.errors import GuestBusyError, StoreBusyError, WorkbenchError
+from workbench.errors import GuestBusyError, GuestNotFoundError, StoreBusyError, WorkbenchError
 from workbench.guest.connection import Guest, Hypervisor
 from workbench.guest.leftovers import drop_descriptors
 from workbench.model import CaptureId, CaptureMode, RegionKind
@@ -51,12 +53,21 @@ def recover(guest: Guest, store: CaseStore, safety: CaptureId) -> None:
             for kind in (RegionKind.MEMORY, RegionKind.DISK):
                 content.cover(difference(store, found.id, safety, kind), kind)
             apply(session, content, store.view(found.id).region(DEVICES).open().read(), Laps())
-            note_rewind(session, safety, None)
+            note_rewind(store, guest.id, safety, None)
             guest.monitor.execute("cont")
             drop_descriptors(guest.monitor)
     except WorkbenchError:
-        known = store.captures(guest.id)[-1].id
-        restart_at(guest.hypervisor, guest, store, known, safety)
+        _restart(guest.hypervisor, store, guest, safety)
+
+
+def _restart(hypervisor: Hypervisor, store: CaseStore, guest: Guest | None, safety: CaptureId) -> None:
+    """Start the guest anew at the safety capture; its disks hold the newest capture, the safety one, or a mixture."""
+    identity = store.record(safety).guest
+    if guest is not None:
+        with contextlib.suppress(libvirt.libvirtError):
+            guest.domain.destroy()
+    restart_at(hypervisor, store, store.captures(identity)[-1].id, safety)
+    note_rewind(store, identity, safety, None)
 
 
 def _session(guest: Guest, store: CaseStore, parent: CaptureId) -> CaptureSession:
@@ -75,7 +86,13 @@ def main(arguments: Sequence[str]) -> None:
     """Run the recovery: `recover.py URI UUID CASE SAFETY`."""
     uri, uuid, case, safety = arguments
     with Hypervisor(uri) as hypervisor:
-        recover(hypervisor.guest(uuid), CaseStore.open(Path(case)), CaptureId(safety))
+        store = CaseStore.open(Path(case))
+        try:
+            guest = hypervisor.guest(uuid)
+        except GuestNotFoundError:
+            _restart(hypervisor, store, None, CaptureId(safety))
+        else:
+            recover(guest, store, CaptureId(safety))
 
 
 if __name__ == "__main__":

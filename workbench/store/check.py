@@ -109,12 +109,13 @@ class _Check:
     def _capture(self, guest: GuestId, ref: CaptureRef, live: dict[str, LiveMap]) -> dict[str, LiveMap]:
         """Check one capture, moving `live` onto it; return the maps to go on from."""
         name = f"guests/{guest}/captures/{capture_name(ref)}"
+        moved: dict[str, LiveMap] = {}
         with self._collect(name, ref.id):
             record = decode_record(self._backend.get(name), ref, guest, name)
             self._captures[ref.id] = (ref, record)
             self._descent(record, name)
-            return self._content(record, live)
-        return {}
+            moved.update(self._content(record, live))
+        return moved
 
     def _descent(self, record: CaptureRecord, name: str) -> None:
         if (record.parent is None) != (record.depth == 0):

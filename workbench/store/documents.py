@@ -52,6 +52,7 @@ FORMAT = 1
 MAX_TIME_NS = 2**63 - 1
 _MAX_BLOCKS = 2**32 - 1
 _MAX_NESTING = 32
+_JSON_CURE = "Give text, int, finite float, bool, None, lists of these, or mappings with keys of text."
 
 
 def canonical(value: object) -> bytes:
@@ -67,27 +68,28 @@ def check_json(value: object, where: str = "facts", nesting: int = 0) -> None:
     UsageError
         Naming the place of what does not.
     """
-    cure = "Give text, int, finite float, bool, None, lists of these, or mappings with keys of text."
     if nesting > _MAX_NESTING:
-        raise UsageError("facts are nested too deep", where=where, limit=_MAX_NESTING, cure=cure)
-    if value is None or isinstance(value, bool | int):
-        return
-    if isinstance(value, str):
-        if not value.isascii() and value.encode("utf-8", "replace").decode() != value:
-            raise UsageError("text has no UTF-8", where=where, cure=cure)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise UsageError("JSON has no such number", where=where, found=value, cure=cure)
-    elif isinstance(value, Mapping):
+        raise UsageError("facts are nested too deep", where=where, limit=_MAX_NESTING, cure=_JSON_CURE)
+    if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise UsageError("key is not text", where=where, found=key, cure=cure)
+                raise UsageError("key is not text", where=where, found=key, cure=_JSON_CURE)
+            _check_scalar(key, where)
             check_json(inner, f"{where}.{key}", nesting + 1)
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
             check_json(inner, f"{where}[{number}]", nesting + 1)
     else:
-        raise UsageError("value is not JSON", where=where, found=type(value).__name__, cure=cure)
+        _check_scalar(value, where)
+
+
+def _check_scalar(value: object, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError("JSON has no such number", where=where, found=value, cure=_JSON_CURE)
+    if isinstance(value, str) and value.encode("utf-8", "replace").decode() != value:
+        raise UsageError("text has no UTF-8", where=where, found=ascii(value), cure=_JSON_CURE)
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise UsageError("value is not JSON", where=where, found=type(value).__name__, cure=_JSON_CURE)
 
 
 def check_region(spec: RegionSpec) -> None:

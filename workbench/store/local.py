@@ -161,7 +161,7 @@ class _LocalStaging:
             target = self._backend.root / name
             with os_errors(target, "publish"):
                 _make_directory(target.parent)
-                if _link(cast(_StagedFile, staged).path, target):
+                if _link(cast("_StagedFile", staged).path, target):
                     self._published.append(target)
             directories[target.parent] = None
         with os_errors(self._path, "flush a directory"):
@@ -252,6 +252,7 @@ class LocalBackend:
             future.result()
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Return exactly `length` bytes from `offset`, or all to the end; see `Backend.get`."""
         path = self.root / checked_name(name)
         with os_errors(name, "read", reads=True):
             handle = os.open(path, os.O_RDONLY)
@@ -274,10 +275,12 @@ class LocalBackend:
         return data
 
     def size(self, name: str) -> int:
+        """Return the bytes of a file; see `Backend.size`."""
         with os_errors(name, "look at", reads=True):
             return os.stat(self.root / checked_name(name)).st_size
 
     def list(self, prefix: str) -> list[str]:
+        """Return the last segments of the names directly under `prefix`; see `Backend.list`."""
         try:
             with os_errors(prefix, "list", reads=True):
                 return os.listdir(self.root / checked_name(prefix))
@@ -285,6 +288,7 @@ class LocalBackend:
             return []
 
     def put(self, name: str, data: bytes) -> bool:
+        """Store `data` under `name` if that is free; see `Backend.put`."""
         target = self.root / checked_name(name)
         with os_errors(self.root, "create a directory"):
             _make_directory(self.root / "tmp")
@@ -303,17 +307,20 @@ class LocalBackend:
                 os.unlink(staged.path)
 
     def delete(self, name: str) -> None:
+        """Remove a file durably; see `Backend.delete`."""
         path = self.root / checked_name(name)
         with contextlib.suppress(MissingError), os_errors(name, "delete", reads=True):
             os.unlink(path)
             _fsync_directory(path.parent)
 
     def stage(self, owner: str) -> _LocalStaging:
+        """Open a staging area; see `Backend.stage`."""
         with os_errors(self.root, "create a directory"):
             _make_directory(self.root / "tmp")
         return _LocalStaging(self, self.root / "tmp" / f"{checked_name(owner)}.{secrets.token_hex(8)}")
 
     def sweep(self, owner: str) -> None:
+        """Remove what dead holders of the lock left; see `Backend.sweep`."""
         tmp = self.root / "tmp"
         for name in self.list("tmp"):
             path = tmp / name
@@ -343,4 +350,5 @@ class LocalBackend:
             shutil.rmtree(path, ignore_errors=True)
 
     def lock(self, name: str) -> _LocalLock:
+        """Take a lock; see `Backend.lock`."""
         return _LocalLock(self.root / checked_name(name))

@@ -340,6 +340,10 @@ class Packs:
             return
         ahead: deque[tuple[_Job, Future[U8]]] = deque()
         for job in jobs:
+            known = self._frames.get((job.pack.number, job.frame))
+            if known is not None:
+                yield job, known
+                continue
             ahead.append((job, pool().submit(self.frame, job.pack, job.frame)))
             if len(ahead) > _WINDOW:
                 ready, future = ahead.popleft()

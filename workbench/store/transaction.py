@@ -9,81 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from workbench.errors import DamagedError, StoreError, UsageError
+from workbench.errors import StoreError, UsageError
 from workbench.model import CaptureId, CaptureMode, CaptureRecord, RegionKind, RegionRecord, RegionSpec
 from workbench.store.backend import Staged, Staging
-from workbench.store.codec import block_ids, choose_xor, differ, prefixes
+from workbench.store.codec import block_ids, differ
 from workbench.store.documents import check_region, encode_record
-from workbench.store.format import MAX_CHAIN, RegionDelta, encode_delta, encode_delta_body
+from workbench.store.format import RegionDelta, encode_delta, encode_delta_body
 from workbench.store.heads import Head, newest
-from workbench.store.index import IdIndex
-from workbench.store.livemap import LiveMap, region_digest
+from workbench.store.livemap import region_digest
 from workbench.store.maps import Delta, RegionStep, base_depth, delta_name, stacked
-from workbench.store.packing import PackWriter
-from workbench.store.types import I64, U8, U64, Bools
+from workbench.store.placing import GrowingRegion, Placer
+from workbench.store.types import I64, U8
 
 if TYPE_CHECKING:
     from workbench.store.writer import Writer
 
-__all__ = ["Transaction", "code"]
+__all__ = ["Transaction"]
 
 _SLICE_BYTES = 8 << 20
-_BLOCK_BITS = np.int64(32)
-_Bases = Callable[[I64], tuple[U8, Bools]]
-
-
-def code(region: int, blocks: I64) -> I64:
-    """Return what the index knows blocks of a region by."""
-    return (np.int64(region) << _BLOCK_BITS) | blocks
-
-
-class _Changes:
-    """What a transaction did to a region so far: dense arrays, of which only what is touched costs memory."""
-
-    def __init__(self, blocks: int) -> None:
-        self.touched = np.zeros(blocks, np.bool_)
-        self.place = np.zeros(blocks, np.uint64)
-        self.id = np.zeros((blocks, 32), np.uint8)
-        self.depth = np.zeros(blocks, np.uint8)
-
-    def set(self, indices: I64, place: U64, ids: U8, depth: U8) -> None:
-        self.touched[indices] = True
-        self.place[indices] = place
-        self.id[indices] = ids
-        self.depth[indices] = depth
-
-
-class _Region:
-    """A region of the capture being made.
-
-    Attributes
-    ----------
-    live : LiveMap
-        The parent's map in this capture's shape.
-    kept : int
-        Leading blocks of the parent that stand.
-    """
-
-    def __init__(self, spec: RegionSpec, parent: LiveMap | None) -> None:
-        self.spec = spec
-        self.live, self.kept = (LiveMap(spec), 0) if parent is None else parent.reshaped(spec)
-        self.changes = _Changes(spec.blocks)
-
-    def changed(self) -> I64:
-        """Return the blocks whose content differs from the parent's, ascending."""
-        indices = np.flatnonzero(self.changes.touched)
-        same = (self.changes.id[indices] == self.live.id[indices]).all(axis=1)
-        changed: I64 = indices[~same]
-        return changed
-
-    def current_ids(self, indices: I64) -> U8:
-        """Return the ids of blocks as of the last put."""
-        touched = self.changes.touched[indices]
-        return np.where(touched[:, None], self.changes.id[indices], self.live.id[indices])
 
 
 class Transaction:
@@ -95,16 +42,15 @@ class Transaction:
         parent = None if writer.parent is None else self._store.record(writer.parent)
         self._depth = 0 if parent is None else parent.depth + 1
         self._branch = branch if branch is not None else 0 if parent is None else parent.branch
-        self._regions: dict[str, _Region] = {}
-        self._index = IdIndex()
+        self._regions: dict[str, GrowingRegion] = {}
         self._staging: Staging | None = None
-        self._packs: PackWriter | None = None
+        self._placer = Placer(writer, self._regions, self._staged)
         self._failed: BaseException | None = None
         self._ended = False
         for spec in regions:
             self._shape(spec)
 
-    def __enter__(self) -> Transaction:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -123,7 +69,7 @@ class Transaction:
         self._reshape(spec)
 
     def _reshape(self, spec: RegionSpec) -> None:
-        region = self._regions[spec.name] = _Region(spec, self._writer.maps.get(spec.name))
+        region = self._regions[spec.name] = GrowingRegion(spec, self._writer.maps.get(spec.name))
         heads = self._writer.heads
         if spec.kind is RegionKind.DISK:
             heads.pop(spec.name, None)
@@ -187,7 +133,7 @@ class Transaction:
         padded.reshape(-1)[: len(data)] = np.frombuffer(data, np.uint8)
         self.put(region, np.arange(spec.blocks), padded)
 
-    def _target(self, region: str) -> _Region:
+    def _target(self, region: str) -> GrowingRegion:
         if self._ended:
             raise UsageError("the transaction has ended", cure="Begin another.")
         target = self._regions.get(region)
@@ -230,19 +176,19 @@ class Transaction:
             blocks[-1, tail:] = 0
         return indices, blocks
 
-    def _remember(self, target: _Region, indices: I64, blocks: U8) -> None:
+    def _remember(self, target: GrowingRegion, indices: I64, blocks: U8) -> None:
         if target.spec.kind is RegionKind.DISK:
             self._writer.carry.add(target.spec.name, indices, blocks)
         else:
             self._writer.heads[target.spec.name].set(indices, blocks)
 
-    def _put_slice(self, target: _Region, indices: I64, blocks: U8) -> None:
+    def _put_slice(self, target: GrowingRegion, indices: I64, blocks: U8) -> None:
         if target.spec.kind is RegionKind.DISK:
             self._remember(target, indices, blocks)
             ids = block_ids(blocks)
             rows = np.flatnonzero((ids != target.current_ids(indices)).any(axis=1))
-            self._store_blocks(
-                target, indices[rows], blocks[rows], ids[rows], self._stored_bases(target, indices[rows])
+            self._placer.place(
+                target, indices[rows], blocks[rows], ids[rows], self._placer.stored_bases(target, indices[rows])
             )
             return
         head = self._writer.heads[target.spec.name]
@@ -252,86 +198,7 @@ class Transaction:
         # The head is the parent's content only where nothing newer was put.
         based = ~head.pending[indices]
         head.set(indices, blocks)
-        self._store_blocks(target, indices, blocks, block_ids(blocks), lambda rows: (before[rows], based[rows]))
-
-    def _stored_bases(self, target: _Region, indices: I64) -> _Bases:
-        """Return what reads the parent's content of blocks from the store, where no head has it."""
-
-        def read(rows: I64) -> tuple[U8, Bools]:
-            out = np.zeros((len(rows), target.spec.block_size), np.uint8)
-            usable = target.live.depth[indices[rows]] < MAX_CHAIN
-            try:
-                self._store.packs.read(np.where(usable, target.live.place[indices[rows]], np.uint64(0)), out)
-            except DamagedError:
-                # A damaged ancestor must not keep us from capturing: store plain.
-                usable[:] = False
-            return out, usable
-
-        return read
-
-    def _store_blocks(self, target: _Region, indices: I64, blocks: U8, ids: U8, bases: _Bases) -> None:
-        """Find a place for each block: where its content is already, or in the pack being written."""
-        place, depth, known = self._known(target, indices, ids)
-        rest = np.flatnonzero(~known)
-        if len(rest):
-            _, first, inverse = np.unique(prefixes(ids[rest]), return_index=True, return_inverse=True)
-            leader = rest[first[inverse]]
-            # Two ids with one prefix are not one content: those are stored each for itself.
-            alone = (leader == rest) | (ids[leader] != ids[rest]).any(axis=1)
-            rows = rest[alone]
-            place[rows], depth[rows] = self._pack(target, indices[rows], blocks[rows], ids[rows], bases(rows))
-            place[rest[~alone]], depth[rest[~alone]] = place[leader[~alone]], depth[leader[~alone]]
-            self._index.add(prefixes(ids[rows]), code(self._writer.region_number(target.spec.name), indices[rows]))
-        target.changes.set(indices, place, ids, depth)
-
-    def _known(self, target: _Region, indices: I64, ids: U8) -> tuple[U64, U8, Bools]:
-        """Return places and depths of content that the store has already, and for which rows that holds."""
-        live = target.live
-        known = (ids == live.id[indices]).all(axis=1)
-        place = np.where(known, live.place[indices], np.uint64(0))
-        depth = np.where(known, live.depth[indices], np.uint8(0))
-        known |= ~ids.any(axis=1)
-        for index, source in ((self._index, self._changed_map), (self._writer.index, self._writer.maps.get)):
-            rows = np.flatnonzero(~known)
-            found = index.find(prefixes(ids[rows]))
-            for number in np.unique(found[found >= 0] >> _BLOCK_BITS).tolist():
-                part = rows[(found >> _BLOCK_BITS) == number]
-                block = found[(found >> _BLOCK_BITS) == number] & 0xFFFFFFFF
-                have = source(self._writer.region_named(number))
-                if have is None:
-                    continue
-                inside = block < len(have.place)
-                part, block = part[inside], block[inside]
-                same = (have.id[block] == ids[part]).all(axis=1)
-                part, block = part[same], block[same]
-                place[part], depth[part], known[part] = have.place[block], have.depth[block], True
-        return place, depth, known
-
-    def _changed_map(self, region: str) -> _Changes | None:
-        target = self._regions.get(region)
-        return None if target is None else target.changes
-
-    def _pack(self, target: _Region, indices: I64, blocks: U8, ids: U8, bases: tuple[U8, Bools]) -> tuple[U64, U8]:
-        """Write blocks, XORed against their bases where that pays; return places and chain depths."""
-        before, based = bases
-        live = target.live
-        based = based & (live.place[indices] != 0) & (live.depth[indices] < MAX_CHAIN)
-        depth, base = np.zeros(len(indices), np.uint8), np.zeros(len(indices), np.uint64)
-        rows = np.flatnonzero(based)
-        if len(rows):
-            mixed, better = choose_xor(blocks[rows], before[rows])
-            rows, mixed = rows[better], mixed[better]
-            blocks = blocks.copy()
-            blocks[rows] = mixed
-            depth[rows] = live.depth[indices[rows]] + 1
-            base[rows] = live.place[indices[rows]]
-        return self._pack_writer().add(blocks, ids, depth, base), depth
-
-    def _pack_writer(self) -> PackWriter:
-        if self._packs is None:
-            salt = bytes.fromhex(self._writer.guest.replace("-", ""))
-            self._packs = PackWriter(self._staged(), self._store.packs.table, salt)
-        return self._packs
+        self._placer.place(target, indices, blocks, block_ids(blocks), lambda rows: (before[rows], based[rows]))
 
     def _staged(self) -> Staging:
         if self._staging is None:
@@ -390,7 +257,7 @@ class Transaction:
             indices = np.flatnonzero(head.pending & ~target.changes.touched)
             self._flush_blocks(target, indices, head.content.__getitem__)
 
-    def _flush_disk(self, target: _Region) -> None:
+    def _flush_disk(self, target: GrowingRegion) -> None:
         tail = target.spec.length % target.spec.block_size
         carried = self._writer.carry.blocks(target.spec)
         if carried is not None:
@@ -404,31 +271,29 @@ class Transaction:
             block = np.zeros((1, target.spec.block_size), np.uint8)
             self._store.packs.read(target.live.place[last:], block)
             block[:, tail:] = 0
-            self._flush_blocks(target, np.array([last]), lambda wanted: block)
+            self._flush_blocks(target, np.array([last]), lambda _: block)
 
-    def _cut(self, target: _Region) -> bool:
+    def _cut(self, target: GrowingRegion) -> bool:
         """Return whether the region is shorter than in the parent: its last block then may hold more than it should."""
         parent = self._writer.maps.get(target.spec.name)
         return parent is not None and target.spec.length < parent.spec.length
 
-    def _flush_blocks(self, target: _Region, indices: I64, content: Callable[[I64], U8]) -> None:
+    def _flush_blocks(self, target: GrowingRegion, indices: I64, content: Callable[[I64], U8]) -> None:
         step = max(1, _SLICE_BYTES // target.spec.block_size)
         for begin in range(0, len(indices), step):
             part = indices[begin : begin + step]
             blocks = content(part)
-            self._store_blocks(target, part, blocks, block_ids(blocks), self._stored_bases(target, part))
+            self._placer.place(target, part, blocks, block_ids(blocks), self._placer.stored_bases(target, part))
 
     def _publish(self, time_ns: int, mode: CaptureMode, reason: str, facts: Mapping[str, Any]) -> CaptureRecord:
-        packs = self._packs
-        if packs is not None:
-            packs.finish()
+        packs, packed = self._placer.finish()
         changed = {name: region.changed() for name, region in self._regions.items()}
         delta, body, plain = self._delta(changed)
         records, digests = self._digested(changed)
-        stored = (packs.stored_bytes if packs else 0) + len(encode_delta(bytes(32), None, 0, body, plain))
+        stored = packed + len(encode_delta(bytes(32), None, 0, body, plain))
         record, data = self._record(time_ns, mode, reason, records, {**facts, "stored_bytes": stored})
         base = None if delta.base is None else bytes.fromhex(delta.base)
-        files = [*(packs.files if packs else ())]
+        files = [*packs]
         files.append(
             (
                 self._file(encode_delta(bytes.fromhex(record.id), base, self._depth, body, plain)),
@@ -502,7 +367,7 @@ class Transaction:
             indices, changes = changed[name], region.changes
             region.live.lay(indices, changes.place[indices], changes.id[indices], changes.depth[indices], digests[name])
         self._store.learn(record, delta)
-        self._writer.index.absorb(self._index)
+        self._writer.index.absorb(self._placer.index)
         self._ended = True
         self._staging = None
         self._writer.ended(self, {name: region.live for name, region in self._regions.items()}, record.id)

@@ -61,7 +61,7 @@ class CaptureView:
             except KeyError:
                 names = ", ".join(region.spec.name for region in self.record.regions)
                 raise UsageError("capture has no such region", region=name, cure=f"It has: {names}.") from None
-            self._regions[name] = RegionView(self, region.spec, region.digest)
+            self._regions[name] = RegionView(self, self._maps, self._packs, region.spec, region.digest)
         return self._regions[name]
 
     @property
@@ -80,15 +80,16 @@ class RegionView:
         Of the whole content, as the capture's record states it.
     """
 
-    def __init__(self, view: CaptureView, spec: RegionSpec, digest: str) -> None:
+    def __init__(self, view: CaptureView, maps: Maps, packs: Packs, spec: RegionSpec, digest: str) -> None:
         self.spec = spec
         self.digest = digest
         self._view = view
-        self._packs = view._packs
+        self._maps = maps
+        self._packs = packs
 
     @cached_property
     def _map(self) -> RegionMap:
-        return self._view._maps.region(self._view.record.guest, self._view.record.id, self.spec)
+        return self._maps.region(self._view.record.guest, self._view.record.id, self.spec)
 
     def nonzero(self) -> I64:
         """Return the indices of blocks that are not all zero, ascending, (n,) int64.

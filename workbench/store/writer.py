@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from workbench.store.documents import check_region
 from workbench.store.heads import Carry, Head
 from workbench.store.index import IdIndex
 from workbench.store.livemap import LiveMap
-from workbench.store.transaction import Transaction, code
+from workbench.store.placing import code
+from workbench.store.transaction import Transaction
 from workbench.store.types import I64, U8
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Writer:
             self._lock.release()
             raise
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,0 +1,142 @@
+"""Continuous capture: one every interval, and whatever is asked for in between.
+
+The loop runs in the caller's thread; `request` may be called from any other. An interval that cannot be held is said,
+in the record's facts and to the listener, and the ticks that were missed are skipped, never queued. A capture that fails is told and the
+loop goes on, unless the guest or the case is gone. Refuses to choose an interval for the user.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from workbench.capture.session import CaptureSession
+from workbench.errors import GuestGoneError, UsageError, WorkbenchError
+from workbench.model import CaptureMode, CaptureRecord, Mark
+
+__all__ = ["CaptureLoop", "Tick"]
+
+_MOST_FAILURES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One turn of the loop.
+
+    Attributes
+    ----------
+    record : CaptureRecord or None
+        The capture, where it succeeded.
+    error : WorkbenchError or None
+        Why it did not.
+    late_s : float
+        How much later than its tick the capture began; 0 for requested ones.
+    skipped : int
+        Ticks that were skipped because the one before took too long.
+    """
+
+    record: CaptureRecord | None
+    error: WorkbenchError | None
+    late_s: float = 0.0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    mode: CaptureMode
+    reason: str
+    mark: str | None
+
+
+class CaptureLoop:
+    """Take captures of a session's guest every `interval` seconds.
+
+    Parameters
+    ----------
+    session : CaptureSession
+    interval : float
+        Seconds, at least 0.2.
+
+    Raises
+    ------
+    UsageError
+        If the interval is too short to be meant.
+    """
+
+    def __init__(self, session: CaptureSession, interval: float) -> None:
+        if not 0.2 <= interval <= 86_400:
+            raise UsageError("the interval must lie between 0.2 s and a day", found=interval)
+        self.session = session
+        self.interval = interval
+        self._requests: deque[_Request] = deque()
+        self._wake = threading.Condition()
+        self._stop = False
+
+    def request(self, mode: CaptureMode, reason: str, mark: str | None = None) -> None:
+        """Ask for a capture now; `mark` names it in the timeline."""
+        with self._wake:
+            self._requests.append(_Request(mode, reason, mark))
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """End the loop after the capture under way."""
+        with self._wake:
+            self._stop = True
+            self._wake.notify()
+
+    def run(self, listener: Callable[[Tick], None]) -> None:
+        """Capture until `stop`, telling `listener` of every turn.
+
+        Raises
+        ------
+        GuestGoneError
+            If the guest ended; everything committed is whole.
+        WorkbenchError
+            If ten captures in a row failed: the last error.
+        """
+        failures = 0
+        for tick in self.ticks():
+            listener(tick)
+            failures = failures + 1 if tick.error else 0
+            if isinstance(tick.error, GuestGoneError):
+                raise tick.error
+            if tick.error and failures >= _MOST_FAILURES:
+                raise tick.error
+
+    def ticks(self) -> Iterator[Tick]:
+        """Yield every turn until `stop`."""
+        due = time.monotonic()
+        while True:
+            request = self._next_request(due)
+            if self._stop:
+                return
+            if request is not None:
+                yield self._turn(request, 0.0, 0)
+                continue
+            late = max(0.0, time.monotonic() - due)
+            skipped = int(late // self.interval)
+            due += (skipped + 1) * self.interval
+            yield self._turn(_Request(CaptureMode.CONTINUOUS, "", None), late - skipped * self.interval, skipped)
+
+    def _next_request(self, due: float) -> _Request | None:
+        with self._wake:
+            self._wake.wait_for(lambda: self._stop or self._requests, max(0.0, due - time.monotonic()))
+            return self._requests.popleft() if self._requests and not self._stop else None
+
+    def _turn(self, request: _Request, late: float, skipped: int) -> Tick:
+        facts = {"interval_asked_s": self.interval, "skipped_ticks": skipped}
+        try:
+            record = self.session.capture(request.mode, request.reason, extra_facts=facts)
+        except WorkbenchError as error:
+            return Tick(None, error, late, skipped)
+        if request.mark is not None:
+            self.mark(request.mark, record, request.reason)
+        return Tick(record, None, late, skipped)
+
+    def mark(self, name: str, record: CaptureRecord, note: str = "") -> None:
+        """Name a capture in the timeline."""
+        kind = "event" if record.mode is CaptureMode.EVENT else "note"
+        self.session.store.add_mark(Mark(name, record.guest, record.time_ns, record.id, kind, note))

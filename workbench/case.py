@@ -1,0 +1,485 @@
+"""The one door: `Case`, `Moment`, `Diff`, `Clone`, `Recording`. Notebooks, service and command line use this and nothing below.
+
+A case is the journal of one or more guests. Moments of it are read, compared, cloned and rewound to; a recording writes
+it. Refuses to print, and to do anything destructive that was not planned first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from workbench.capture.schedule import CaptureLoop, Tick
+from workbench.capture.session import CaptureSession
+from workbench.errors import UsageError
+from workbench.guest.connection import DEFAULT_URI, Guest, Hypervisor
+from workbench.guest.doctor import Finding, examine
+from workbench.model import CaptureId, CaptureMode, CaptureRecord, Damage, GuestId, GuestRecord, Mark
+from workbench.progress import Progress, silent
+from workbench.rewind.clone import CloneRecord, list_clones, remove_clone, start_clone
+from workbench.rewind.in_place import Rewound
+from workbench.rewind.plan import RewindPlan, plan_rewind, plan_undo
+from workbench.store import CaseStore, RegionFile
+from workbench.timeline import Timeline
+from workbench.timeline.current import current_capture
+
+__all__ = ["Case", "Clone", "Diff", "Finding", "Moment", "Recording", "RewindPlan", "Rewound", "Tick", "doctor", "running_guests"]
+
+
+def doctor(uri: str | None = DEFAULT_URI) -> list[Finding]:
+    """Say what this host offers and lacks; never raises."""
+    try:
+        with Hypervisor(uri or DEFAULT_URI) as hypervisor:
+            return examine(hypervisor)
+    except Exception:  # noqa: BLE001  (whatever is wrong with libvirt is a finding, made by examine)
+        return examine(None)
+
+
+def running_guests(uri: str = DEFAULT_URI) -> pd.DataFrame:
+    """Return the running guests of a hypervisor.
+
+    Returns
+    -------
+    DataFrame
+        name (str), uuid (str), memory_mib (int64), vcpus (int64), state (str).
+    """
+    with Hypervisor(uri) as hypervisor:
+        rows = [_describe(guest) for guest in hypervisor.guests()]
+    return pd.DataFrame(rows, columns=["name", "uuid", "memory_mib", "vcpus", "state"])
+
+
+def _describe(guest: Guest) -> dict[str, Any]:
+    info = guest.domain.info()
+    running = "running" if info[0] == 1 else "paused"
+    return {"name": guest.name, "uuid": guest.id, "memory_mib": info[1] // 1024, "vcpus": info[3], "state": running}
+
+
+class Case:
+    """A case on disk.
+
+    Parameters
+    ----------
+    path : Path or str
+    uri : str
+        Where its guests run, for captures, clones and rewinds; reading needs no hypervisor.
+
+    Raises
+    ------
+    FormatError, StoreError
+        If this is no case that this version can read.
+    """
+
+    def __init__(self, path: Path | str, *, uri: str = DEFAULT_URI) -> None:
+        self.store = CaseStore.open(Path(path))
+        self.uri = uri
+        self._hypervisor: Hypervisor | None = None
+
+    @classmethod
+    def create(cls, path: Path | str, *, uri: str = DEFAULT_URI) -> Case:
+        """Make a new, empty case and open it."""
+        CaseStore.create(Path(path))
+        return cls(path, uri=uri)
+
+    @classmethod
+    def open_or_create(cls, path: Path | str, *, uri: str = DEFAULT_URI) -> Case:
+        """Open a case, or make it where there is nothing yet."""
+        place = Path(path)
+        empty = not place.exists() or (place.is_dir() and not any(place.iterdir()))
+        return cls.create(path, uri=uri) if empty else cls(path, uri=uri)
+
+    @property
+    def path(self) -> Path:
+        """Where the case lies."""
+        return self.store.path
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The connection to the guests, opened at first use."""
+        if self._hypervisor is None:
+            self._hypervisor = Hypervisor(self.uri)
+        return self._hypervisor
+
+    def close(self) -> None:
+        """Close the connection to the hypervisor, if one was opened."""
+        if self._hypervisor is not None:
+            self._hypervisor.close()
+            self._hypervisor = None
+
+    def __enter__(self) -> Case:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{guest.name}: {len(self.store.captures(guest.id))} captures" for guest in self.guests())
+        return f"<Case {str(self.path)!r} {counts or 'empty'}>"
+
+    # Looking.
+
+    def guests(self) -> list[GuestRecord]:
+        """Return the guests of this case."""
+        return self.store.guests()
+
+    def guest(self, name: str | None = None) -> GuestRecord:
+        """Return the guest with this name or UUID; without a name, the only one.
+
+        Raises
+        ------
+        UsageError
+            If there is none, or the name is left out and there are several.
+        """
+        known = self.guests()
+        fitting = [guest for guest in known if name is None or name in (guest.name, guest.id)]
+        if len(fitting) == 1:
+            return fitting[0]
+        names = ", ".join(guest.name for guest in known) or "none"
+        what = f"no guest {name!r} in this case" if name else "say which guest"
+        raise UsageError(what, guests=names, cure="Give one of them with --guest")
+
+    def timeline(self, guest: str | None = None) -> pd.DataFrame:
+        """Return every capture of a guest, oldest first; columns as `Timeline.frame` documents."""
+        return Timeline(self.store, self.guest(guest).id).frame()
+
+    def moment(self, when: str = "latest", guest: str | None = None) -> Moment:
+        """Return the moment that `when` names: a time, `-30s`, `2 captures ago`, an id or its beginning, a mark, `latest`.
+
+        Raises
+        ------
+        MomentNotFoundError, AmbiguousMomentError
+            Saying what exists.
+        """
+        record = self.guest(guest)
+        found = Timeline(self.store, record.id).resolve(when)
+        return Moment(self, record, self.store.record(found.id))
+
+    def moments(self, guest: str | None = None) -> Iterator[Moment]:
+        """Yield every moment of a guest, oldest first."""
+        record = self.guest(guest)
+        for ref in self.store.captures(record.id):
+            yield Moment(self, record, self.store.record(ref.id))
+
+    def diff(self, a: str | Moment, b: str | Moment, guest: str | None = None) -> Diff:
+        """Return what differs between two moments, from `a` to `b`."""
+        first, second = (each if isinstance(each, Moment) else self.moment(each, guest) for each in (a, b))
+        return Diff(first, second)
+
+    def marks(self, guest: str | None = None) -> list[Mark]:
+        """Return the marks of a guest, by time."""
+        return self.store.marks(self.guest(guest).id)
+
+    def mark(self, name: str, moment: str | Moment = "latest", *, note: str = "", kind: str = "note", guest: str | None = None) -> Mark:
+        """Name a moment."""
+        found = moment if isinstance(moment, Moment) else self.moment(moment, guest)
+        mark = Mark(name, found.record.guest, found.record.time_ns, found.id, kind, note)
+        self.store.add_mark(mark)
+        return mark
+
+    def check(self, *, progress: Progress = silent) -> list[Damage]:
+        """Read everything and return every damage; empty where the case is whole."""
+        return self.store.check(progress=progress)
+
+    # Recording.
+
+    def record(
+        self,
+        guest: str,
+        *,
+        tracker: str | None = None,
+        audit: bool = False,
+        allow_own_volume: bool = False,
+        progress: Progress = silent,
+    ) -> Recording:
+        """Attach to a running guest and return the recording; use it as a context manager.
+
+        Raises
+        ------
+        GuestNotFoundError, GuestBusyError, StoreBusyError, UsageError
+            Nothing was done.
+        """
+        found = self.hypervisor.guest(guest)
+        session = CaptureSession(
+            found,
+            self.store,
+            parent=current_capture(self.store, found.id),
+            tracker=tracker,
+            audit=audit,
+            allow_own_volume=allow_own_volume,
+            progress=progress,
+        )
+        return Recording(self, session)
+
+    # Going back.
+
+    def plan_rewind(
+        self, when: str | Moment, mode: Literal["test", "production"] = "test", guest: str | None = None
+    ) -> RewindPlan:
+        """Return the plan of a rewind; print it, then `case.rewind(plan)`."""
+        moment = when if isinstance(when, Moment) else self.moment(when, guest)
+        return plan_rewind(self.store, moment.id, mode)
+
+    def plan_undo(self, guest: str | None = None) -> RewindPlan:
+        """Return the plan that undoes the guest's last rewind."""
+        return plan_undo(self.store, self.guest(guest).name)
+
+    def rewind(
+        self, plan: RewindPlan, *, confirm: str | None = None, network: bool = False, progress: Progress = silent
+    ) -> Rewound | Clone:
+        """Execute a plan: a clone in test mode, the guest itself in production (`confirm` is then its name).
+
+        Raises
+        ------
+        ConfirmationError, RewindError, GuestError
+        """
+        done = plan.execute(self.hypervisor, self.store, confirm=confirm, network=network, progress=progress)
+        return done if isinstance(done, Rewound) else Clone(self, done)
+
+    def clones(self) -> list[Clone]:
+        """Return the clones of this case, oldest first."""
+        return [Clone(self, record) for record in list_clones(self.store)]
+
+    def remove_clone(self, name: str) -> CloneRecord:
+        """Destroy a clone and its files; only clones of this case can be named."""
+        return remove_clone(self.hypervisor, self.store, name)
+
+
+class Moment:
+    """One capture of a case, to be looked at."""
+
+    def __init__(self, case: Case, guest: GuestRecord, record: CaptureRecord) -> None:
+        self.case = case
+        self.guest = guest
+        self.record = record
+
+    @property
+    def id(self) -> CaptureId:
+        """The capture's identity."""
+        return self.record.id
+
+    @property
+    def time(self) -> pd.Timestamp:
+        """When it was taken (UTC)."""
+        return pd.Timestamp(self.record.time_ns, unit="ns", tz="UTC")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the capture recorded of its own taking."""
+        return dict(self.record.facts)
+
+    def regions(self) -> pd.DataFrame:
+        """Return its regions: name (str), kind (str), bytes (int64), digest (str)."""
+        rows = [(each.spec.name, str(each.spec.kind), each.spec.length, each.digest) for each in self.record.regions]
+        return pd.DataFrame(rows, columns=["name", "kind", "bytes", "digest"])
+
+    def open(self, region: str) -> RegionFile:
+        """Return a region as a seekable, read-only binary file.
+
+        Raises
+        ------
+        UsageError
+            If there is no such region.
+        """
+        self._spec(region)
+        return self.case.store.view(self.id).region(region).open()
+
+    def read(self, region: str, offset: int, length: int) -> bytes:
+        """Return bytes of a region.
+
+        Raises
+        ------
+        UsageError
+            If there is no such region or the range does not lie in it.
+        """
+        size = self._spec(region)
+        if offset < 0 or length < 0 or offset + length > size:
+            raise UsageError(f"range outside {region}", offset=offset, length=length, size=size)
+        return self.case.store.view(self.id).region(region).read(offset, length)
+
+    def _spec(self, region: str) -> int:
+        for each in self.record.regions:
+            if each.spec.name == region:
+                return each.spec.length
+        raise UsageError(f"no region {region!r} in this capture", regions=[each.spec.name for each in self.record.regions])
+
+    def clone(self, *, name: str | None = None, network: bool = False, run: bool = True, progress: Progress = silent) -> Clone:
+        """Start a clone of this moment; as a context manager it is gone at the end."""
+        case = self.case
+        return Clone(case, start_clone(case.hypervisor, case.store, self.id, name=name, network=network, run=run, progress=progress))
+
+    def __repr__(self) -> str:
+        return f"<Moment {self.id[:12]} of {self.guest.name} at {_words(self.record.time_ns)}>"
+
+
+class Diff:
+    """What differs between two moments."""
+
+    def __init__(self, a: Moment, b: Moment) -> None:
+        self.a = a
+        self.b = b
+        self._changes = a.case.store.diff(a.id, b.id)
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row per region of either moment: region, kind, blocks (changed, int64), bytes (int64)."""
+        specs = {each.spec.name: each.spec for moment in (self.a, self.b) for each in moment.record.regions}
+        rows = []
+        for name, spec in specs.items():
+            count = len(self._changes.get(name, ()))
+            rows.append((name, str(spec.kind), count, count * spec.block_size))
+        return pd.DataFrame(rows, columns=["region", "kind", "blocks", "bytes"])
+
+    def blocks(self, region: str) -> pd.DataFrame:
+        """Return the changed blocks of a region: block (int64), offset (int64, bytes), bytes (int64)."""
+        specs = {each.spec.name: each.spec for moment in (self.a, self.b) for each in moment.record.regions}
+        if region not in specs:
+            raise UsageError(f"no region {region!r} in either capture", regions=sorted(specs))
+        spec = specs[region]
+        indices = self._changes.get(region, np.zeros(0, np.int64))
+        offsets = indices * spec.block_size
+        lengths = np.minimum(spec.length - offsets, spec.block_size)
+        return pd.DataFrame({"block": indices, "offset": offsets, "bytes": lengths})
+
+    def __repr__(self) -> str:
+        return f"<Diff {self.a.id[:12]} -> {self.b.id[:12]}>"
+
+
+class Clone:
+    """A running copy of a guest at a moment; destroyed with its context manager or by `destroy`."""
+
+    def __init__(self, case: Case, record: CloneRecord) -> None:
+        self.case = case
+        self.record = record
+
+    @property
+    def name(self) -> str:
+        """Its domain name."""
+        return self.record.name
+
+    @property
+    def directory(self) -> Path:
+        """Where its overlays, sockets and logs are."""
+        return Path(self.record.directory)
+
+    @property
+    def guest(self) -> Guest:
+        """The running domain."""
+        return self.case.hypervisor.guest(self.record.uuid)
+
+    def destroy(self) -> None:
+        """End it and remove its files."""
+        remove_clone(self.case.hypervisor, self.case.store, self.record.uuid)
+
+    def __enter__(self) -> Clone:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.destroy()
+
+    def __repr__(self) -> str:
+        return f"<Clone {self.name!r} of {self.record.capture[:12]}>"
+
+
+class Recording:
+    """A running guest being recorded into a case."""
+
+    def __init__(self, case: Case, session: CaptureSession) -> None:
+        self.case = case
+        self.session = session
+        self._loop: CaptureLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def guest(self) -> GuestRecord:
+        """The guest being recorded."""
+        return GuestRecord(GuestId(self.session.guest.id), self.session.guest.name)
+
+    def capture(self, reason: str = "", *, mark: str | None = None, mode: CaptureMode = CaptureMode.MANUAL) -> Moment:
+        """Take one capture now and return its moment; `mark` names it.
+
+        Raises
+        ------
+        CaptureError, GuestError, StoreError
+            The guest runs on.
+        UsageError
+            While `watch` runs in the background: use `request`.
+        """
+        if self._thread is not None:
+            raise UsageError("captures are being taken in the background", cure="Ask with `request`, or end the watch")
+        record = self.session.capture(mode, reason)
+        if mark is not None:
+            kind = "event" if mode is CaptureMode.EVENT else "note"
+            self.case.store.add_mark(Mark(mark, record.guest, record.time_ns, record.id, kind, reason))
+        return Moment(self.case, self.guest, record)
+
+    def watch(self, interval: float, listener: Callable[[Tick], None]) -> None:
+        """Capture every `interval` seconds in this thread until `stop` or Ctrl-C; `listener` hears every turn."""
+        self._loop = CaptureLoop(self.session, interval)
+        self._loop.run(listener)
+
+    def start(self, interval: float, listener: Callable[[Tick], None] = lambda tick: None) -> None:
+        """Capture every `interval` seconds in the background until `stop`."""
+        if self._thread is not None:
+            raise UsageError("captures are being taken in the background already")
+        self._loop = loop = CaptureLoop(self.session, interval)
+
+        def run() -> None:
+            try:
+                loop.run(listener)
+            except BaseException as error:  # noqa: BLE001  (told by stop)
+                self._failure = error
+
+        self._thread = threading.Thread(target=run, name="captures", daemon=True)
+        self._thread.start()
+
+    def request(self, reason: str, *, mark: str | None = None, mode: CaptureMode = CaptureMode.EVENT) -> None:
+        """Ask the running watch for a capture now."""
+        if self._loop is None:
+            raise UsageError("nothing is being watched", cure="Use `capture`")
+        self._loop.request(mode, reason, mark)
+
+    def stop(self) -> None:
+        """End the watch.
+
+        Raises
+        ------
+        WorkbenchError
+            What ended it before.
+        """
+        if self._loop is not None:
+            self._loop.stop()
+        if self._thread is not None:
+            self._thread.join()
+        self._loop = self._thread = None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def rewind(self, plan: RewindPlan, *, confirm: str, progress: Progress = silent) -> Rewound:
+        """Execute a production plan with this recording's session: quicker, since the head is at hand."""
+        done = plan.execute(self.case.hypervisor, self.case.store, confirm=confirm, session=self.session, progress=progress)
+        if not isinstance(done, Rewound):
+            raise UsageError("a test rewind makes a clone", cure="Use `case.rewind`")
+        return done
+
+    def close(self) -> None:
+        """End the watch and detach: nothing of ours stays in the guest."""
+        with ExitStack() as stack:
+            stack.callback(self.session.close)
+            self.stop()
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def _words(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
