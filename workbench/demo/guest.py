@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -20,7 +22,7 @@ from workbench.demo.daemon import connect
 from workbench.demo.domain import DemoSpec, console_log, domain_xml, extra_disk, supervisor_socket
 from workbench.demo.image import DemoImage, build_demo_image
 from workbench.demo.supervisor import Health, RunResult, Supervisor
-from workbench.errors import GuestError, UsageError
+from workbench.errors import GuestError, OutcomeUnknownError, UsageError
 
 __all__ = ["DemoGuest"]
 
@@ -162,6 +164,33 @@ class DemoGuest:
     def reconnect(self, timeout: float = 60) -> float:
         """Open the channel anew and wait for an answer, after a rewind or a reboot; see `Supervisor.wait_ready`."""
         return self.supervisor.wait_ready(timeout)
+
+    def reboot(self, timeout: float = 120) -> None:
+        """Let the guest reboot itself, and wait until the new boot answers.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait.
+
+        Raises
+        ------
+        OutcomeUnknownError
+            No new boot answered in time.
+        """
+        end = time.monotonic() + timeout
+        before = self._boot_id()
+        self.run("reboot")
+        while time.monotonic() < end:
+            with suppress(GuestError):
+                self.reconnect(timeout=5)
+                if self._boot_id() != before:
+                    return
+            time.sleep(0.2)
+        raise OutcomeUnknownError(f"the guest did not come back within {timeout:g} s")
+
+    def _boot_id(self) -> str:
+        return self.run("cat /proc/sys/kernel/random/boot_id", timeout=1).stdout
 
     def close(self) -> None:
         """End the guest and remove its files; harmless when repeated or when the domain is gone."""

@@ -1,0 +1,46 @@
+# Two commands matter: make demo, make test. Each sets up what it needs; the second time that takes a moment.
+
+SHELL := /bin/sh
+# The system's own Python where it is new enough, so that its packages and ours agree; else the first on PATH.
+PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
+	"$$p" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test bench check setup system image clean help
+
+help:
+	@sed -n 's/^# \(.*\)/\1/p; s/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | head -20
+
+demo: setup ## play an intrusion on a real guest, and rewind it
+	$(BIN)/python -m workbench.demo
+
+test: setup check ## every check, every test, on real guests
+	$(BIN)/python -m pytest
+
+bench: setup ## measure captures, rewinds and the store
+	$(BIN)/python -m workbench.bench
+
+check: $(STAMP) ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(STAMP) image ## system packages, .venv, demo image
+
+system:
+	@.ci/system-packages
+
+image: $(STAMP)
+	@$(BIN)/python -m workbench.demo.image
+
+$(STAMP): pyproject.toml constraints.txt | system
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found; set PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+clean: ## remove the virtual environment and what tools left
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

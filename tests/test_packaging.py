@@ -1,0 +1,59 @@
+"""The files that describe the project agree with each other and with the fixed layout."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DEPENDENCIES = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+ON_CONDA = {"python-xxhash": "xxhash"}
+TOP_LEVEL = {"pyproject.toml", "workbench", "notebooks", "tests", "datasets", "environment.yml"} | {
+    "README.md", "LICENSE", "NOTICE", "CHANGELOG.md", "Makefile", "constraints.txt", "docs", ".ci", ".gitignore",
+}  # fmt: skip
+
+
+def name_of(requirement: str) -> str:
+    return re.split(r"[<>=!~\[; ]", requirement)[0].lower().replace("_", "-")
+
+
+def test_environment_has_the_same_dependencies():
+    listed = re.findall(r"^ +- ([a-z0-9].*[^:])$", (ROOT / "environment.yml").read_text(), re.MULTILINE)
+    listed = {re.sub(r"^[a-z0-9-]+", lambda name: ON_CONDA.get(name[0], name[0]), line) for line in listed}
+    assert listed - {"pip"} == {f"python{PROJECT['requires-python']}", *DEPENDENCIES}
+
+
+def test_constraints_pin_everything_and_name_no_address():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    for line in lines:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!-]+", line), line
+    assert {name_of(each) for each in DEPENDENCIES} <= {name_of(line) for line in lines}
+
+
+def test_top_level_is_as_fixed():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    if not tracked:
+        pytest.skip("not a git checkout")
+    assert {line.split("/")[0] for line in tracked.splitlines()} <= TOP_LEVEL
+
+
+def test_system_packages_lists_what_it_installs():
+    listed = subprocess.run(
+        [ROOT / ".ci/system-packages", "--print"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {"qemu-system-x86", "qemu-utils", "libvirt-daemon-system", "libvirt-dev", "python3-venv"} <= set(listed)
+
+
+def test_every_text_ends_lines_without_machine_paths():
+    """Nothing tracked names the machine it was made on."""
+    forbidden = re.compile("|".join(["/wo" + "rk/", "bash" + "_jobs"]))
+    found = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    for name in found.splitlines():
+        path = ROOT / name
+        if path.is_file() and path.suffix not in {".png", ".gz", ".parquet"}:
+            assert not forbidden.search(path.read_text(errors="ignore")), name
