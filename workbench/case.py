@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,19 @@ from workbench.store import CaseStore, RegionFile
 from workbench.timeline import Timeline
 from workbench.timeline.current import current_capture
 
-__all__ = ["Case", "Clone", "Diff", "Finding", "Moment", "Recording", "RewindPlan", "Rewound", "Tick", "doctor", "running_guests"]
+__all__ = [
+    "Case",
+    "Clone",
+    "Diff",
+    "Finding",
+    "Moment",
+    "Recording",
+    "RewindPlan",
+    "Rewound",
+    "Tick",
+    "doctor",
+    "running_guests",
+]
 
 
 def doctor(uri: str | None = DEFAULT_URI) -> list[Finding]:
@@ -112,7 +124,7 @@ class Case:
             self._hypervisor.close()
             self._hypervisor = None
 
-    def __enter__(self) -> Case:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -175,7 +187,15 @@ class Case:
         """Return the marks of a guest, by time."""
         return self.store.marks(self.guest(guest).id)
 
-    def mark(self, name: str, moment: str | Moment = "latest", *, note: str = "", kind: str = "note", guest: str | None = None) -> Mark:
+    def mark(
+        self,
+        name: str,
+        moment: str | Moment = "latest",
+        *,
+        note: str = "",
+        kind: str = "note",
+        guest: str | None = None,
+    ) -> Mark:
         """Name a moment."""
         found = moment if isinstance(moment, Moment) else self.moment(moment, guest)
         mark = Mark(name, found.record.guest, found.record.time_ns, found.id, kind, note)
@@ -306,12 +326,19 @@ class Moment:
         for each in self.record.regions:
             if each.spec.name == region:
                 return each.spec.length
-        raise UsageError(f"no region {region!r} in this capture", regions=[each.spec.name for each in self.record.regions])
+        raise UsageError(
+            f"no region {region!r} in this capture", regions=[each.spec.name for each in self.record.regions]
+        )
 
-    def clone(self, *, name: str | None = None, network: bool = False, run: bool = True, progress: Progress = silent) -> Clone:
+    def clone(
+        self, *, name: str | None = None, network: bool = False, run: bool = True, progress: Progress = silent
+    ) -> Clone:
         """Start a clone of this moment; as a context manager it is gone at the end."""
         case = self.case
-        return Clone(case, start_clone(case.hypervisor, case.store, self.id, name=name, network=network, run=run, progress=progress))
+        return Clone(
+            case,
+            start_clone(case.hypervisor, case.store, self.id, name=name, network=network, run=run, progress=progress),
+        )
 
     def __repr__(self) -> str:
         return f"<Moment {self.id[:12]} of {self.guest.name} at {_words(self.record.time_ns)}>"
@@ -375,7 +402,7 @@ class Clone:
         """End it and remove its files."""
         remove_clone(self.case.hypervisor, self.case.store, self.record.uuid)
 
-    def __enter__(self) -> Clone:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -463,7 +490,9 @@ class Recording:
 
     def rewind(self, plan: RewindPlan, *, confirm: str, progress: Progress = silent) -> Rewound:
         """Execute a production plan with this recording's session: quicker, since the head is at hand."""
-        done = plan.execute(self.case.hypervisor, self.case.store, confirm=confirm, session=self.session, progress=progress)
+        done = plan.execute(
+            self.case.hypervisor, self.case.store, confirm=confirm, session=self.session, progress=progress
+        )
         if not isinstance(done, Rewound):
             raise UsageError("a test rewind makes a clone", cure="Use `case.rewind`")
         return done
@@ -474,7 +503,7 @@ class Recording:
             stack.callback(self.session.close)
             self.stop()
 
-    def __enter__(self) -> Recording:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -52,7 +52,11 @@ class Guard:
         command = [sys.executable, "-m", "workbench.capture.guard", str(theirs.fileno()), guest.uri, guest.id]
         with theirs:
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                command,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
             )
         self._socket = ours
         self._socket.settimeout(_START_LIMIT)
@@ -76,7 +80,9 @@ class Guard:
         self.armed = False
         self._send({"disarm": True})
         if self._read().get("acted"):
-            raise CaptureError("the pause outlasted its limit and the guard resumed the guest", cure="The capture was dropped")
+            raise CaptureError(
+                "the pause outlasted its limit and the guard resumed the guest", cure="The capture was dropped"
+            )
 
     def close(self) -> None:
         """Say farewell; the guard sweeps nothing and ends."""
@@ -94,7 +100,9 @@ class Guard:
         try:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError as error:
-            raise CaptureError("the guard of the guest is gone: no pause without it", cure="Start the session again") from error
+            raise CaptureError(
+                "the guard of the guest is gone: no pause without it", cure="Start the session again"
+            ) from error
 
     def _read(self) -> dict[str, Any]:
         try:

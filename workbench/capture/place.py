@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from workbench.errors import UsageError
 
@@ -25,7 +25,7 @@ def refuse_own_volume(case: Path, xml: str) -> None:
         Naming the volume.
     """
     place = case.resolve()
-    root = ElementTree.fromstring(xml)
+    root = ET.fromstring(xml)
     for source in root.iterfind("./devices/filesystem/source"):
         shared = source.get("dir")
         if shared and place.is_relative_to(Path(shared).resolve()):

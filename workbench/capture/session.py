@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,18 @@ from workbench.errors import GuestError
 from workbench.guest.claim import Claim
 from workbench.guest.connection import Guest
 from workbench.guest.devices import StateSink, state_sink
-from workbench.guest.disks import BackupTarget, Disk, backup_actions, backup_target, bitmap_state, read_disks, remove_bitmap, settle
+from workbench.guest.disks import (
+    BackupTarget,
+    Disk,
+    backup_actions,
+    backup_target,
+    bitmap_state,
+    read_disks,
+    remove_bitmap,
+    settle,
+)
 from workbench.guest.leftovers import sweep
-from workbench.guest.memory import MemoryMap, read_memory_map
+from workbench.guest.memory import read_memory_map
 from workbench.guest.reader import open_reader
 from workbench.guest.stream import with_configuration
 from workbench.guest.tracker import open_tracker
@@ -129,9 +138,9 @@ class CaptureSession:
         stack.callback(self.guard.close)
         self.memory = read_memory_map(self.guest)
         self.reader = open_reader(self.guest, self.memory)
-        stack.callback(lambda: self.reader.close())
+        stack.callback(self.reader.close)
         self.tracker = open_tracker(self.guest, self.memory, prefer=self._prefer)
-        stack.callback(lambda: self.tracker.close())
+        stack.callback(self.tracker.close)
         self.disks = read_disks(self.guest)
         stack.callback(self._remove_bitmaps)
         self._host = self._host_facts()
@@ -389,7 +398,7 @@ class CaptureSession:
             self._open = None
         self._stack.close()
 
-    def __enter__(self) -> CaptureSession:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -27,7 +27,9 @@ __all__ = ["main"]
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description="Record a break-in, look back, go back.")
-    parser.add_argument("--connect", default="qemu:///session", metavar="URI", help="libvirt address (default %(default)s)")
+    parser.add_argument(
+        "--connect", default="qemu:///session", metavar="URI", help="libvirt address (default %(default)s)"
+    )
     parser.add_argument("--case", type=Path, metavar="DIR", help="keep the case here (default: a temporary one)")
     parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between captures (default 2)")
     parser.add_argument("--memory", type=int, default=512, metavar="MIB", help="memory of the guest (default 512)")
@@ -47,13 +49,17 @@ def _case_directory(wanted: Path | None) -> Iterator[Path]:
 
 def _timeline(case: Case) -> Table:
     table = Table(title="Timeline", title_justify="left")
-    for name, side in (("time (UTC)", "left"), ("capture", "left"), ("why", "left"), ("pause ms", "right")):
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for name in ("pages", "clusters", "stored kB"):
+    for name in ("time (UTC)", "capture", "why"):
+        table.add_column(name, no_wrap=True)
+    for name in ("pause ms", "pages", "clusters", "stored kB"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in case.timeline().to_dict("records"):
-        why = ", ".join(row["marks"]) if len(row["marks"]) else str(row["mode"])
-        cells = [f"{row['time']:%H:%M:%S.%f}"[:-3], row["short"], why, f"{row['pause_ms']:.1f}"]
+        cells = [
+            f"{row['time']:%H:%M:%S.%f}"[:-3],
+            row["short"],
+            row["marks"] or str(row["mode"]),
+            f"{row['pause_ms']:.1f}",
+        ]
         table.add_row(*cells, str(row["dirty_pages"]), str(row["dirty_clusters"]), f"{row['stored_bytes'] / 1e3:.0f}")
     return table
 

@@ -82,7 +82,9 @@ def look_back(case: Case, guest: DemoGuest) -> CloneReport:
     return report
 
 
-def go_back(case: Case, recording: Recording, guest: DemoGuest, tell: Callable[[str], None]) -> tuple[Rewound, dict[str, bool]]:
+def go_back(
+    case: Case, recording: Recording, guest: DemoGuest, tell: Callable[[str], None]
+) -> tuple[Rewound, dict[str, bool]]:
     """Rewind the guest itself to before the intrusion, in place, and ask it for the traces.
 
     Raises

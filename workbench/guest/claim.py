@@ -32,7 +32,8 @@ class Claim:
             if error.errno != errno.EADDRINUSE:
                 raise
             raise GuestBusyError(
-                f"another workbench process works on {name}", cure="Stop it, or ask it (a running `workbench watch` takes marks)"
+                f"another workbench process works on {name}",
+                cure="Stop it, or ask it (a running `workbench watch` takes marks)",
             ) from error
 
     def close(self) -> None:

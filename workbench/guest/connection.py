@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import libvirt
 
@@ -106,7 +106,9 @@ class Hypervisor:
             if name in (guest.name, guest.id):
                 return guest
         running = ", ".join(guest.name for guest in self.guests()) or "none"
-        raise GuestNotFoundError(f"no running guest {name!r} on {self.uri}", running=running, cure="Start it, or give --connect URI")
+        raise GuestNotFoundError(
+            f"no running guest {name!r} on {self.uri}", running=running, cure="Start it, or give --connect URI"
+        )
 
     def versions(self) -> dict[str, str]:
         """Return the libvirt and QEMU versions in words."""
@@ -177,7 +179,7 @@ class Guest:
 
     def machine(self) -> str:
         """Return the versioned machine type (`pc-q35-7.2`)."""
-        element = ElementTree.fromstring(self.xml()).find("./os/type")
+        element = ET.fromstring(self.xml()).find("./os/type")
         if element is None or "machine" not in element.attrib:
             raise GuestError(f"the XML of {self.name} names no machine type")
         return element.attrib["machine"]

@@ -85,7 +85,12 @@ def load_device_state(monitor: Monitor, stream: bytes, *, timeout: float = 60.0)
     try:
         write_state_image(descriptor, stream)
         with monitor.fdset(descriptor) as path:
-            monitor.execute("blockdev-add", driver="qcow2", node_name=node, file={"driver": "file", "filename": path, "locking": "off"})
+            monitor.execute(
+                "blockdev-add",
+                driver="qcow2",
+                node_name=node,
+                file={"driver": "file", "filename": path, "locking": "off"},
+            )
             try:
                 monitor.execute("snapshot-load", job_id=job, tag=SNAPSHOT_TAG, vmstate=node, devices=[node])
                 monitor.wait_job(job, timeout=timeout)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ def read_disks(guest: Guest) -> tuple[Disk, ...]:
     """
     by_alias = {_device_alias(each.get("qdev", "")): each for each in guest.monitor.execute("query-block")}
     disks = []
-    for element in ElementTree.fromstring(guest.xml()).iterfind("./devices/disk"):
+    for element in ET.fromstring(guest.xml()).iterfind("./devices/disk"):
         target, alias = element.find("target"), element.find("alias")
         if element.find("readonly") is not None or element.get("device") in ("cdrom", "floppy"):
             continue
@@ -213,7 +213,7 @@ def _run_io(monitor: Monitor, disk: Disk, command: str) -> None:
     """Run one `qemu-io` command on the device's own backend; it prints only when something is wrong."""
     printed = monitor.human(f'qemu-io -d {disk.device} "{command}"').strip()
     if printed:
-        raise GuestError(f"disk {disk.target}: {command.split()[0]}: {printed}", command=command)
+        raise GuestError(f"disk {disk.target}: {command.split(maxsplit=1)[0]}: {printed}", command=command)
 
 
 def flush(monitor: Monitor, disk: Disk) -> None:
@@ -246,9 +246,7 @@ def settle(disk: Disk) -> None:
             os.close(descriptor)
 
 
-def write_clusters(
-    guest: Guest, disk: Disk, runs: Iterator[tuple[int, NDArray[np.uint8]]]
-) -> None:
+def write_clusters(guest: Guest, disk: Disk, runs: Iterator[tuple[int, NDArray[np.uint8]]]) -> None:
     """Write content into a disk of the paused guest, through the device's own backend.
 
     Preconditions: the guest is paused. On success all runs are written and flushed, bitmaps recorded them. On failure

@@ -41,7 +41,9 @@ def _queues_move(guest: Guest, disk: Disk, limit: float) -> None:
     while first and _in_use(guest, disk) == first:
         if time.monotonic() > deadline:
             stuck = sum(in_use for in_use, _used in first)
-            raise GuestError(f"{stuck} requests of {disk.target} are stuck", cure="Reset the guest, or rewind it by restart")
+            raise GuestError(
+                f"{stuck} requests of {disk.target} are stuck", cure="Reset the guest, or rewind it by restart"
+            )
         time.sleep(0.05)
 
 

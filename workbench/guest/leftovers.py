@@ -18,7 +18,9 @@ __all__ = ["drop_descriptors", "find_leftovers", "sweep"]
 def find_leftovers(monitor: Monitor) -> list[str]:
     """Return what of ours is in this QEMU, as "kind name"; empty where it is as nobody had touched it."""
     found = [f"job {each['id']}" for each in monitor.execute("query-jobs") if each["id"].startswith(PREFIX)]
-    found += [f"export {each['id']}" for each in monitor.execute("query-block-exports") if each["id"].startswith(PREFIX)]
+    found += [
+        f"export {each['id']}" for each in monitor.execute("query-block-exports") if each["id"].startswith(PREFIX)
+    ]
     for node in monitor.execute("query-named-block-nodes", flat=True):
         if node["node-name"].startswith(PREFIX):
             found.append(f"node {node['node-name']}")
@@ -47,7 +49,9 @@ def sweep(monitor: Monitor) -> list[str]:
             _remove(monitor, kind, name)
     left = find_leftovers(monitor) if found else []
     if left:
-        raise GuestError("these of ours could not be taken out of QEMU", left=left, cure="Restart the guest when it suits")
+        raise GuestError(
+            "these of ours could not be taken out of QEMU", left=left, cure="Restart the guest when it suits"
+        )
     return found
 
 

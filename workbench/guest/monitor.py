@@ -81,7 +81,7 @@ class Monitor:
             flags = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
             return str(libvirt_qemu.qemuMonitorCommand(self._domain, line, flags))
         except libvirt.libvirtError as error:
-            raise self._failure(line.split()[0], error) from error
+            raise self._failure(line.split(maxsplit=1)[0], error) from error
 
     def _failure(self, command: str, error: libvirt.libvirtError) -> GuestGoneError | OutcomeUnknownError:
         try:

@@ -50,7 +50,9 @@ class Clusters:
         return blocks
 
 
-def _header(size: int, l1_entries: int, *, l1_at: int, table_at: int, table_clusters: int, snapshots_at: int = 0) -> bytes:
+def _header(
+    size: int, l1_entries: int, *, l1_at: int, table_at: int, table_clusters: int, snapshots_at: int = 0
+) -> bytes:
     return c.HEADER.pack(
         c.MAGIC, 3, 0, 0, c.CLUSTER_BITS, size, 0, l1_entries, l1_at * CLUSTER, table_at * CLUSTER, table_clusters,
         int(snapshots_at > 0), snapshots_at * CLUSTER, 0, 0, 0, 4, c.HEADER.size,
@@ -99,7 +101,9 @@ def write_state_image(descriptor: int, stream: bytes) -> None:
     """
     data = -(-len(stream) // CLUSTER)
     if data > c.ENTRIES:
-        raise FormatError("device state too large for a state image", found=len(stream), expected=f"at most {c.L2_SPAN}")
+        raise FormatError(
+            "device state too large for a state image", found=len(stream), expected=f"at most {c.L2_SPAN}"
+        )
     blocks = 1 + data // c.REFCOUNT_ENTRIES
     l1_at, snapshot_l1, l2_at, snapshots_at = (2 + blocks + n for n in range(4))
     first = snapshots_at + 1

@@ -89,7 +89,10 @@ def _prove_memory(session: CaptureSession, content: Content) -> None:
             write_pages(session.reader, block, wrong)
         else:
             raise RewindError(
-                "memory does not hold what was written", guest_is="unknown", block=block.name, first_page=int(wrong.indices[0])
+                "memory does not hold what was written",
+                guest_is="unknown",
+                block=block.name,
+                first_page=int(wrong.indices[0]),
             )
 
 

@@ -92,7 +92,12 @@ def start_clone(
     try:
         disks = _make_disks(store, view, directory)
         xml = clone_xml(
-            view.region(XML).open().read().decode(), name=title, uuid=identity, directory=directory, disks=disks, network=network
+            view.region(XML).open().read().decode(),
+            name=title,
+            uuid=identity,
+            directory=directory,
+            disks=disks,
+            network=network,
         )
         guest = start_moment(hypervisor, xml, view, progress=progress)
         with _destroy_on_error(guest):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from workbench.errors import UnsupportedError
 
@@ -18,7 +18,9 @@ __all__ = ["clone_xml", "same_xml"]
 _OUTSIDE = ("hostdev", "filesystem", "redirdev", "tpm", "shmem", "vsock")
 
 
-def clone_xml(xml: str, *, name: str, uuid: str, directory: Path, disks: Mapping[str, Path], network: bool = False) -> str:
+def clone_xml(
+    xml: str, *, name: str, uuid: str, directory: Path, disks: Mapping[str, Path], network: bool = False
+) -> str:
     """Return the XML of a clone.
 
     Parameters
@@ -38,7 +40,7 @@ def clone_xml(xml: str, *, name: str, uuid: str, directory: Path, disks: Mapping
     UnsupportedError
         If the guest has a device whose state a capture does not hold.
     """
-    root = ElementTree.fromstring(xml)
+    root = ET.fromstring(xml)
     _refuse_outside(root)
     _set_text(root, "name", name)
     _set_text(root, "uuid", uuid)
@@ -48,17 +50,17 @@ def clone_xml(xml: str, *, name: str, uuid: str, directory: Path, disks: Mapping
         _cut_network(root)
     for graphics in root.iterfind("./devices/graphics"):
         _free_graphics(graphics)
-    return ElementTree.tostring(root, encoding="unicode")
+    return ET.tostring(root, encoding="unicode")
 
 
 def same_xml(xml: str) -> str:
     """Return the XML by which the guest itself is started again from a capture of it."""
-    root = ElementTree.fromstring(xml)
+    root = ET.fromstring(xml)
     _refuse_outside(root)
-    return ElementTree.tostring(root, encoding="unicode")
+    return ET.tostring(root, encoding="unicode")
 
 
-def _refuse_outside(root: ElementTree.Element) -> None:
+def _refuse_outside(root: ET.Element) -> None:
     for kind in _OUTSIDE:
         if root.find(f"./devices/{kind}") is not None:
             raise UnsupportedError(
@@ -66,37 +68,39 @@ def _refuse_outside(root: ElementTree.Element) -> None:
             )
 
 
-def _set_text(root: ElementTree.Element, tag: str, text: str) -> None:
+def _set_text(root: ET.Element, tag: str, text: str) -> None:
     element = root.find(tag)
     if element is None:
         raise UnsupportedError(f"the captured XML has no <{tag}>")
     element.text = text
 
 
-def _point_disks(root: ElementTree.Element, disks: Mapping[str, Path]) -> None:
+def _point_disks(root: ET.Element, disks: Mapping[str, Path]) -> None:
     for disk in root.iterfind("./devices/disk"):
         target = disk.find("target")
         overlay = disks.get(target.get("dev", "")) if target is not None else None
         if overlay is None:
             if disk.find("readonly") is None and disk.get("device", "disk") == "disk":
-                raise UnsupportedError("the captured XML has a disk that the capture does not hold", disk=disk.get("type"))
+                raise UnsupportedError(
+                    "the captured XML has a disk that the capture does not hold", disk=disk.get("type")
+                )
             continue
         for tag in ("source", "backingStore", "mirror"):
             for element in disk.findall(tag):
                 disk.remove(element)
         disk.set("type", "file")
         # Position matters to no reader; libvirt wants <driver> to say qcow2 whatever the original was.
-        ElementTree.SubElement(disk, "source", {"file": str(overlay)})
+        ET.SubElement(disk, "source", {"file": str(overlay)})
         driver = disk.find("driver")
         if driver is None:
-            driver = ElementTree.SubElement(disk, "driver", {"name": "qemu"})
+            driver = ET.SubElement(disk, "driver", {"name": "qemu"})
         driver.set("type", "qcow2")
         if driver.get("cache") in ("none", "directsync") or driver.get("io") in ("native", "io_uring"):
             driver.set("cache", "writeback")
             driver.attrib.pop("io", None)
 
 
-def _move_channels(root: ElementTree.Element, directory: Path) -> None:
+def _move_channels(root: ET.Element, directory: Path) -> None:
     """Give every character device of the clone its own end: same front end, other path; nothing reaches out."""
     for number, device in enumerate(root.iterfind("./devices/*")):
         if device.tag not in ("serial", "console", "channel", "parallel"):
@@ -112,10 +116,10 @@ def _move_channels(root: ElementTree.Element, directory: Path) -> None:
             device.set("type", "unix")
             if source is not None:
                 device.remove(source)
-            ElementTree.SubElement(device, "source", {"mode": "bind", "path": str(directory / f"char{number}.sock")})
+            ET.SubElement(device, "source", {"mode": "bind", "path": str(directory / f"char{number}.sock")})
 
 
-def _cut_network(root: ElementTree.Element) -> None:
+def _cut_network(root: ET.Element) -> None:
     for interface in root.iterfind("./devices/interface"):
         kept = {"mac", "model", "address", "alias", "driver", "rom", "boot", "mtu"}
         for element in list(interface):
@@ -127,10 +131,10 @@ def _cut_network(root: ElementTree.Element) -> None:
                 driver.attrib.pop(attribute, None)
         interface.attrib.clear()
         interface.set("type", "user")
-        ElementTree.SubElement(interface, "link", {"state": "down"})
+        ET.SubElement(interface, "link", {"state": "down"})
 
 
-def _free_graphics(graphics: ElementTree.Element) -> None:
+def _free_graphics(graphics: ET.Element) -> None:
     """Let libvirt choose a free port, on loopback only."""
     if graphics.get("type") not in ("vnc", "spice"):
         return

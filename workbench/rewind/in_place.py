@@ -78,7 +78,9 @@ def rewind_in_place(session: CaptureSession, target: CaptureId) -> Rewound:
     record = session.store.record(target)
     differing = same_shape(before, record)
     if differing:
-        raise UnsupportedError(f"the guest has another shape than then: {'; '.join(differing)}", cure="Rewind by restarting it")
+        raise UnsupportedError(
+            f"the guest has another shape than then: {'; '.join(differing)}", cure="Rewind by restarting it"
+        )
     content = Content(session.store.view(target))
     for kind in (RegionKind.MEMORY, RegionKind.DISK):
         content.cover(difference(session.store, before.id, target, kind), kind)
@@ -144,7 +146,9 @@ def _back(session: CaptureSession, safety: CaptureRecord, written: Content, caus
         ) from cause
     session.writer.move_to(safety.id)
     if isinstance(cause, Exception):
-        raise RewindError(f"the rewind failed half way: {cause}", guest_is="as before", cure="Nothing was lost") from cause
+        raise RewindError(
+            f"the rewind failed half way: {cause}", guest_is="as before", cure="Nothing was lost"
+        ) from cause
 
 
 def _finish(

@@ -112,7 +112,9 @@ class RewindPlan:
             return start_clone(hypervisor, store, self.target.id, network=network, progress=progress)
         if confirm != self.guest_name:
             raise ConfirmationError(
-                "a production rewind changes the guest itself", expected=self.guest_name, cure="Confirm it with the guest's name"
+                "a production rewind changes the guest itself",
+                expected=self.guest_name,
+                cure="Confirm it with the guest's name",
             )
         if session is not None:
             return _in_production(session, self.target.id)
@@ -131,7 +133,9 @@ def _in_production(session: CaptureSession, target: CaptureId) -> Rewound:
         if error.guest_is != "as before" or not isinstance(error.__cause__, MonitorError):
             raise
         why = error.message
-    session.progress(ProgressEvent(f"rewinding {session.guest.name}", note=f"not in place ({why}): restarting QEMU instead"))
+    session.progress(
+        ProgressEvent(f"rewinding {session.guest.name}", note=f"not in place ({why}): restarting QEMU instead")
+    )
     return rewind_by_restart(session, target)
 
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import libvirt
 
@@ -120,7 +120,7 @@ def restart_at(
 
 def _images(xml: str) -> Mapping[str, tuple[Path, str]]:
     found = {}
-    for disk in ElementTree.fromstring(xml).iterfind("./devices/disk"):
+    for disk in ET.fromstring(xml).iterfind("./devices/disk"):
         target, source, driver = disk.find("target"), disk.find("source"), disk.find("driver")
         if target is None or source is None:
             continue

@@ -82,7 +82,9 @@ def _same_memory(memory: MemoryMap, view: CaptureView) -> None:
     for region in view.record.regions:
         size = found.get(region.spec.name)
         if region.spec.kind is RegionKind.MEMORY and size is not None and size != region.spec.length:
-            raise UnsupportedError("memory of another shape", block=region.spec.name, expected=region.spec.length, found=size)
+            raise UnsupportedError(
+                "memory of another shape", block=region.spec.name, expected=region.spec.length, found=size
+            )
 
 
 def resume(guest: Guest) -> None:

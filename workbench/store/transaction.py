@@ -207,6 +207,12 @@ class Transaction:
 
     # Ending.
 
+    def shortened(self) -> set[str]:
+        """Return the disks that are shorter here than in the parent, or gone: if they grow again, it is with zeros."""
+        disks = {name: live.spec for name, live in self._writer.maps.items() if live.spec.kind is RegionKind.DISK}
+        own = {name: region.spec.length for name, region in self._regions.items()}
+        return {name for name, spec in disks.items() if own.get(name, 0) < spec.length}
+
     def abort(self) -> None:
         """Drop the transaction; what was put is remembered and goes into the next one. No error if it has ended."""
         if not self._ended:

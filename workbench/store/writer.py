@@ -37,8 +37,9 @@ class Writer:
     parent : CaptureId or None
         The capture that the next one will follow; None for a new root.
     must_compare : set of str
-        Disks of which more was put into a failed transaction than could be remembered: the next transaction must be
-        given every block that may differ from `parent`. Empty again after a commit.
+        Disks of which more was put into a failed transaction than could be remembered, or that were shorter there
+        than in `parent`: the next transaction must be given every block that may differ from `parent`. Empty again
+        after a commit.
     """
 
     def __init__(self, store: CaseStore, guest: GuestId) -> None:
@@ -226,7 +227,7 @@ class Writer:
         assert self._transaction is transaction
         self._transaction = None
         if maps is None:
-            self.must_compare |= self.carry.dropped
+            self.must_compare |= self.carry.dropped | transaction.shortened()
             return
         self.maps, self.parent = maps, capture
         self.heads = {name: head for name, head in self.heads.items() if name in maps}
