@@ -1,4 +1,4 @@
-"""The one door: `Case`, `Moment`, `Diff`, `Clone`, `Recording`. Notebooks, service and command line use this and nothing below.
+"""The one door: `Case`, `Moment`, `Diff`, `Clone`, `Recording`, for notebooks, service and command line.
 
 A case is the journal of one or more guests. Moments of it are read, compared, cloned and rewound to; a recording writes
 it. Refuses to print, and to do anything destructive that was not planned first.
@@ -161,7 +161,9 @@ class Case:
         return Timeline(self.store, self.guest(guest).id).frame()
 
     def moment(self, when: str = "latest", guest: str | None = None) -> Moment:
-        """Return the moment that `when` names: a time, `-30s`, `2 captures ago`, an id or its beginning, a mark, `latest`.
+        """Return the moment that `when` names.
+
+        A time, `-30s`, `2 captures ago`, an id or its beginning, a mark, `before:MARK`, `latest`.
 
         Raises
         ------
@@ -450,7 +452,7 @@ class Recording:
         self._loop = CaptureLoop(self.session, interval)
         self._loop.run(listener)
 
-    def start(self, interval: float, listener: Callable[[Tick], None] = lambda tick: None) -> None:
+    def start(self, interval: float, listener: Callable[[Tick], None] = lambda _tick: None) -> None:
         """Capture every `interval` seconds in the background until `stop`."""
         if self._thread is not None:
             raise UsageError("captures are being taken in the background already")

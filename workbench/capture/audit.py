@@ -1,4 +1,4 @@
-"""The audit: does the tracked copy equal the guest's memory, page for page?
+"""The audit compares the tracked copy with the guest's memory, page for page.
 
 Runs inside the pause and reads all of memory there, so it lengthens the pause by the time that takes: for tests, and
 for whoever wants proof on a new host. Refuses to mend: a missed page is an error.

@@ -70,7 +70,7 @@ class Guard:
         self.armed = True
 
     def disarm(self) -> None:
-        """The pause is over.
+        """Tell the guard that the pause is over.
 
         Raises
         ------

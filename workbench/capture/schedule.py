@@ -1,8 +1,8 @@
 """Continuous capture: one every interval, and whatever is asked for in between.
 
 The loop runs in the caller's thread; `request` may be called from any other. An interval that cannot be held is said,
-in the record's facts and to the listener, and the ticks that were missed are skipped, never queued. A capture that fails is told and the
-loop goes on, unless the guest or the case is gone. Refuses to choose an interval for the user.
+in the record's facts and to the listener, and the ticks that were missed are skipped, never queued. A capture that
+fails is told and the loop goes on, unless the guest or the case is gone. Refuses to choose an interval for the user.
 """
 
 from __future__ import annotations

@@ -277,7 +277,7 @@ class CaptureSession:
         return taken
 
     def collect_dirty(self) -> dict[str, NDArray[np.int64]]:
-        """Return the pages written since the last capture or call; the guest is paused. The next capture copies them."""
+        """Return the pages written since the last capture or call, in a pause. The next capture copies them."""
         dirty = self.tracker.collect()
         self._owe(dirty)
         return dirty

@@ -90,8 +90,8 @@ def _tell(console: Console, arguments: argparse.Namespace, place: Path) -> None:
         figures = Table(title="Figures", title_justify="left")
         figures.add_column("figure")
         figures.add_column("measured", justify="right")
-        for row in story.figures(case, report, rewound).itertuples():
-            figures.add_row(row.figure, row.value)
+        for cells in story.figures(case, report, rewound):
+            figures.add_row(*cells)
         console.print(figures)
         damages = case.check()
         if damages:

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pandas as pd
-
 from workbench.case import Case, Moment, Recording, Rewound
 from workbench.demo.evidence import examine
 from workbench.demo.guest import DemoGuest
@@ -52,7 +50,7 @@ def record_intrusion(guest: DemoGuest, recording: Recording, interval: float, te
     recording.start(interval)
     time.sleep(3 * interval)
 
-    def on_step(step: Step, truth: dict[str, object]) -> None:
+    def on_step(step: Step, _truth: dict[str, object]) -> None:
         recording.request(step.summary, mark=f"alert-{step.name}", mode=CaptureMode.EVENT)
         tell(f"{step.name}: {step.summary}")
         time.sleep(interval)
@@ -101,12 +99,12 @@ def go_back(
     return rewound, traces
 
 
-def figures(case: Case, clone: CloneReport, rewound: Rewound) -> pd.DataFrame:
-    """Return what it all took: figure (str), value (str)."""
+def figures(case: Case, clone: CloneReport, rewound: Rewound) -> list[tuple[str, str]]:
+    """Return what it all took: (figure, value) in words."""
     frame = case.timeline()
     incremental = frame[frame["parent"].notna() & frame["pause_ms"].notna()]
     pause, stored = incremental["pause_ms"].astype(float), incremental["stored_bytes"].astype(float)
-    rows = [
+    return [
         ("captures", f"{len(frame)}"),
         ("pause of a capture, median", f"{pause.median():.1f} ms"),
         ("pause of a capture, longest", f"{pause.max():.1f} ms"),
@@ -117,4 +115,3 @@ def figures(case: Case, clone: CloneReport, rewound: Rewound) -> pd.DataFrame:
         ("rewind of the guest itself, standing still", f"{rewound.downtime_ns / 1e6:.0f} ms"),
         ("pages and disk clusters put back", f"{rewound.pages} and {rewound.clusters}"),
     ]
-    return pd.DataFrame(rows, columns=["figure", "value"])

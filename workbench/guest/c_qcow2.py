@@ -38,10 +38,11 @@ ZERO = 1
 
 HEADER = struct.Struct(">IIQIIQIIQQIIQQQQII")
 """magic, version, backing offset, backing size, cluster bits, size, crypt, L1 size, L1 offset, refcount table offset,
-refcount table clusters, snapshots, snapshots offset, incompatible, compatible, autoclear, refcount order, header length"""
+refcount table clusters, snapshots, snapshots offset, incompatible, compatible, autoclear, refcount order, header
+length"""
 
 SNAPSHOT = struct.Struct(">QIHHIIQII")
-"""L1 offset, L1 entries, id length, name length, seconds, nanoseconds, vm clock, vm state size (32 bit), extra length"""
+"""L1 offset, L1 entries, id length, name length, seconds, nanoseconds, vm clock, vm state size (32 bit), extra size"""
 
 SNAPSHOT_EXTRA = struct.Struct(">QQ")
 """vm state size, disk size"""

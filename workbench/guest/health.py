@@ -1,8 +1,8 @@
-"""Does a guest's I/O move after it was let go?
+"""Tell whether a guest's I/O moves after it was let go.
 
 A guest can run and yet never get an answer from a disk: QEMU 10.0.2 with I/O threads loses requests at a stop. So the
-device's own backend is asked for a sector, and virtio queues are watched: a request that is taken and not given back for
-the whole limit is an error. Refuses to judge a guest that is idle: no request, nothing lost.
+device's own backend is asked for a sector, and virtio queues are watched: a request that is taken and not given back
+for the whole limit is an error. Refuses to judge a guest that is idle: no request, nothing lost.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _queues_move(guest: Guest, disk: Disk, limit: float) -> None:
 
 
 def _in_use(guest: Guest, disk: Disk) -> list[tuple[int, int]]:
-    """Return (requests in flight, used index) of the disk's virtio queues with requests in flight; [] where QEMU cannot tell."""
+    """Return (requests in flight, used index) of each virtio queue with requests in flight; [] where QEMU cannot tell."""
     path = disk.device if disk.device.startswith("/") else f"/machine/peripheral/{disk.device}/virtio-backend"
     found = []
     for queue in range(8):

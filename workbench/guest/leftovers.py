@@ -56,7 +56,7 @@ def sweep(monitor: Monitor) -> list[str]:
 
 
 def drop_descriptors(monitor: Monitor) -> None:
-    """Take away our descriptors that were given back while the guest stood still: QEMU closes them only while it runs."""
+    """Take away our descriptors that were given back during a pause: QEMU closes them only while the guest runs."""
     for fdset in monitor.execute("query-fdsets"):
         if _is_ours(fdset):
             with contextlib.suppress(GuestError):

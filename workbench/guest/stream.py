@@ -118,7 +118,7 @@ def sections(stream: bytes) -> list[Section]:
 def with_clock_of(then: bytes, now: bytes) -> bytes:
     """Return state `then` with the TCG clock of state `now`, so that the guest's time goes back with it.
 
-    Inside one QEMU process TCG's tick counter never runs backwards (QEMU `softmmu/cpu-timers.c`, `cpu_get_ticks_locked`):
+    Inside one QEMU process TCG's tick counter never runs backwards (`cpu_get_ticks_locked` in `softmmu/cpu-timers.c`):
     loaded into the running process, an older state would see its time-stamp counter jump forward. So the stream keeps
     the counter of now (`timer`: cpu_ticks_offset), and every CPU's tsc_offset takes up the difference.
 

@@ -1,8 +1,8 @@
 """Write a moment into a paused guest: disks, memory, devices, and proof that it is there.
 
 Preconditions: the guest is paused and has the target's shape; `content` covers every block that differs. On success
-memory and disks equal the target, devices are at its state, and the guest is still paused. On failure the guest is between two moments and
-must not run: the caller applies the safety capture.
+memory and disks equal the target, devices are at its state, and the guest is still paused. On failure the guest is
+between two moments and must not run: the caller applies the safety capture.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def clone_xml(
     disks : mapping of str to Path
         A qcow2 overlay for each writable disk, by target (`vda`).
     network : bool
-        Leave the interfaces as they are. Otherwise each becomes a user-mode one with its link down; the card itself, its
+        Leave the interfaces as they are. Otherwise each becomes a user-mode one with its link down; the card, its
         MAC and its PCI address stay, since the guest's memory knows them.
 
     Raises

@@ -77,7 +77,7 @@ class RewindPlan:
             how = "by restarting QEMU: " + "; ".join(self.reshaped) if self.reshaped else "in place"
             lines += [
                 f"  how        {how}; about {self.seconds_expected:.1f} s standing still",
-                f"  leaves     what the guest did since the target ({self.left_behind} captures; they stay in the case)",
+                f"  leaves     what the guest did since the target ({self.left_behind} captures, kept in the case)",
                 "  safety     a capture of the present is taken first; `workbench undo` goes back to it",
             ]
         return "\n".join(lines)

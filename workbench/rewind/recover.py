@@ -35,8 +35,8 @@ _PATIENCE = 10.0
 def recover(guest: Guest, store: CaseStore, safety: CaptureId) -> None:
     """Take the guest to `safety`, whatever half-way state it is found in.
 
-    The half-way state is captured as it is (compared whole with the safety capture, so the difference is known exactly),
-    then undone.
+    The half-way state is captured as it is (compared whole with the safety capture, so the difference is known
+    exactly), then undone.
 
     Raises
     ------
