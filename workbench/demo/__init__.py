@@ -8,11 +8,15 @@ Refuses to know how captures and rewinds work: nothing in this room imports the 
 
 from __future__ import annotations
 
-from workbench.demo.domain import DemoSpec, domain_xml
-from workbench.demo.guest import DemoGuest
-from workbench.demo.image import DemoImage, build_demo_image
-from workbench.demo.intrusion import STEPS, Step, play
-from workbench.demo.supervisor import Health, RunResult, Supervisor
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.demo.domain import DemoSpec, domain_xml
+    from workbench.demo.guest import DemoGuest
+    from workbench.demo.image import DemoImage, build_demo_image
+    from workbench.demo.intrusion import STEPS, Step, play
+    from workbench.demo.supervisor import Health, RunResult, Supervisor
 
 __all__ = [
     "STEPS",
@@ -27,3 +31,24 @@ __all__ = [
     "domain_xml",
     "play",
 ]
+
+_WHERE = {
+    "STEPS": "intrusion",
+    "DemoGuest": "guest",
+    "DemoImage": "image",
+    "DemoSpec": "domain",
+    "Health": "supervisor",
+    "RunResult": "supervisor",
+    "Step": "intrusion",
+    "Supervisor": "supervisor",
+    "build_demo_image": "image",
+    "domain_xml": "domain",
+    "play": "intrusion",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for when it is asked for: `python -m workbench.demo.image` needs no libvirt."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
