@@ -78,7 +78,7 @@ def check_magic(data: bytes, magic: bytes, name: str) -> None:
     """
     if data[:8] == magic:
         return
-    if data[:7] == magic[:7]:
+    if data[:7] == magic[:7] and data[7:8] > magic[7:8]:
         raise FormatError(
             "file is of a newer format", path=name, expected=magic[7], found=data[7], cure="Use a newer workbench."
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.errors import DamagedError
+from workbench.errors import DamagedError, FormatError
 from workbench.model import RegionSpec
 from workbench.store.backend import Staged, Staging
 from workbench.store.codec import choose_xor, prefixes
@@ -106,7 +106,7 @@ class Placer:
             usable = target.live.depth[indices[rows]] < MAX_CHAIN
             try:
                 self._store.packs.read(np.where(usable, target.live.place[indices[rows]], np.uint64(0)), out)
-            except DamagedError:
+            except (DamagedError, FormatError):
                 # A damaged ancestor must not keep us from capturing: store plain.
                 usable[:] = False
             return out, usable
