@@ -4,6 +4,7 @@ A capture is memory, devices and disks of one instant; a rewind takes a guest ba
 
 The map of the house, a room per verb; imports only go downward:
 
+bench       measures captures, rewinds and the store
 demo        a small guest that plants its own truth
 cli         one module per verb
 case        the one door: what notebooks, server and command line all use
