@@ -26,8 +26,9 @@ from workbench.store.documents import (
     encode_guest,
     encode_mark,
     guest_id,
+    is_mark_name,
     mark_name,
-    parse_capture_name,
+    parse_capture_names,
 )
 from workbench.store.local import LocalBackend
 from workbench.store.lru import BoundedCache
@@ -58,7 +59,7 @@ class CaseStore:
         self.id = identity
         self.packs = Packs(backend)
         self.maps = Maps(backend, self.packs.table)
-        self._refs: dict[CaptureId, tuple[GuestId, CaptureRef]] = {}
+        self._refs: dict[GuestId, dict[CaptureId, CaptureRef]] = {}
         self._records: BoundedCache[CaptureId, CaptureRecord] = BoundedCache(_RECORDS)
 
     @classmethod
@@ -197,8 +198,8 @@ class CaseStore:
         StoreError
         """
         names = self.backend.list(f"guests/{guest_id(guest)}/captures")
-        refs = sorted(ref for ref in map(parse_capture_name, names) if ref is not None)
-        self._refs.update({ref.id: (guest, ref) for ref in refs})
+        refs = parse_capture_names(names)
+        self._refs[guest] = {ref.id: ref for ref in refs}
         return refs
 
     def find(self, capture: CaptureId) -> tuple[GuestId, CaptureRef]:
@@ -210,15 +211,20 @@ class CaseStore:
             If the case does not have it.
         StoreError
         """
-        if capture not in self._refs:
+        found = self._known(capture)
+        if found is None:
             for guest in self.guest_ids():
                 self.captures(guest)
-        try:
-            return self._refs[capture]
-        except KeyError:
-            raise UsageError(
-                "the case has no such capture", capture=capture, cure="See the captures of its guest."
-            ) from None
+            found = self._known(capture)
+        if found is None:
+            raise UsageError("the case has no such capture", capture=capture, cure="See the captures of its guest.")
+        return found
+
+    def _known(self, capture: CaptureId) -> tuple[GuestId, CaptureRef] | None:
+        for guest, refs in self._refs.items():
+            if capture in refs:
+                return guest, refs[capture]
+        return None
 
     def record(self, capture: CaptureId) -> CaptureRecord:
         """Return a capture's record, verified against its id.
@@ -245,7 +251,7 @@ class CaseStore:
 
     def learn(self, record: CaptureRecord, delta: Delta) -> None:
         """Take note of a capture just committed, so that it need not be read. For the writer only."""
-        self._refs[record.id] = (record.guest, CaptureRef(record.time_ns, record.id))
+        self._refs.setdefault(record.guest, {})[record.id] = CaptureRef(record.time_ns, record.id)
         self._records.put(record.id, record, 4096)
         self.maps.learn(record.id, delta)
 
@@ -345,7 +351,7 @@ class CaseStore:
         DamagedError, StoreError
         """
         prefix = f"guests/{guest_id(guest)}/marks"
-        names = [f"{prefix}/{name}" for name in self.backend.list(prefix) if name.endswith(".mark")]
+        names = [f"{prefix}/{name}" for name in self.backend.list(prefix) if is_mark_name(name)]
         return sorted(
             (decode_mark(self.backend.get(name), name) for name in names), key=lambda mark: (mark.time_ns, mark.name)
         )

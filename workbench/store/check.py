@@ -16,7 +16,7 @@ from workbench.errors import DamagedError, FormatError, StoreError
 from workbench.model import CaptureId, CaptureRecord, CaptureRef, Damage, GuestId
 from workbench.progress import Progress, ProgressEvent
 from workbench.store.codec import block_ids
-from workbench.store.documents import capture_name, decode_case, decode_mark, decode_record
+from workbench.store.documents import capture_name, decode_case, decode_mark, decode_record, is_hex, is_mark_name
 from workbench.store.format import MAX_CHAIN, PACK_ID_BYTES
 from workbench.store.livemap import LiveMap, sparse_digest
 from workbench.store.maps import Maps, delta_name
@@ -95,7 +95,7 @@ class _Check:
         """Check a guest's file, marks and captures."""
         with self._collect(f"guests/{guest}/guest.json"):
             self._store.guest(guest)
-        for mark in self._backend.list(f"guests/{guest}/marks"):
+        for mark in filter(is_mark_name, self._backend.list(f"guests/{guest}/marks")):
             name = f"guests/{guest}/marks/{mark}"
             with self._collect(name):
                 decode_mark(self._backend.get(name), name)
@@ -165,10 +165,10 @@ class _Check:
     def _pack_ids(self) -> list[bytes]:
         """Return the packs that have a file."""
         found = []
-        for prefix in self._backend.list("packs"):
+        for prefix in filter(is_hex, self._backend.list("packs")):
             for name in self._backend.list(f"packs/{prefix}"):
                 stem, _, suffix = name.partition(".")
-                if suffix == "pack" and len(stem) == 2 * PACK_ID_BYTES and all(c in "0123456789abcdef" for c in stem):
+                if suffix == "pack" and len(stem) == 2 * PACK_ID_BYTES and is_hex(stem):
                     found.append(bytes.fromhex(stem))
         return sorted(found)
 

@@ -284,8 +284,10 @@ class LocalBackend:
         try:
             with os_errors(prefix, "list", reads=True):
                 return os.listdir(self.root / checked_name(prefix))
-        except MissingError:
-            return []
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return []
+            raise
 
     def put(self, name: str, data: bytes) -> bool:
         """Store `data` under `name` if that is free; see `Backend.put`."""

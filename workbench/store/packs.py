@@ -307,10 +307,11 @@ class Packs:
         places, rows = places[order], rows[order]
         limit = None if limit is None else limit[order]
         for pack, part, slots in self._by_pack(places):
+            frames = pack.frame_of(slots)  # before anything is looked up by slot
             depth = pack.depth[slots]
             if limit is not None and (depth >= limit[part]).any():
                 raise DamagedError("chain of blocks does not get shorter", path=pack.name)
-            jobs += self._jobs(pack, int(part[0]), slots, out.shape[1])
+            jobs += self._jobs(pack, int(part[0]), slots, frames, out.shape[1])
             chained = depth > 0
             left_rows.append(rows[part[chained]])
             left_places.append(pack.base[slots[chained]])
@@ -321,8 +322,7 @@ class Packs:
         return np.concatenate(left_rows), np.concatenate(left_places), np.concatenate(left_depth)
 
     @staticmethod
-    def _jobs(pack: Pack, start: int, slots: U64, block_size: int) -> Iterator[_Job]:
-        frames = pack.frame_of(slots)
+    def _jobs(pack: Pack, start: int, slots: U64, frames: I64, block_size: int) -> Iterator[_Job]:
         cuts = [0, *(np.flatnonzero(np.diff(frames)) + 1).tolist(), len(slots)]
         for begin, end in pairwise(cuts):
             frame = int(frames[begin])
