@@ -3,7 +3,7 @@
 `DemoGuest.boot(DemoSpec(...))` gives a running libvirt guest that answers commands, tells its health, makes load and
 plays a scripted intrusion, each act logged with the guest's own time. Demonstrations, tests and benchmarks use it.
 
-Refuses to know how captures and rewinds work: nothing in this room imports the rooms that do.
+Refuses to know how captures and rewinds work; only the demonstration (`__main__.py`) goes through the one door.
 """
 
 from __future__ import annotations
