@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "Branch", "branches_of", "capture_of_mark", "frame_of"]
 
-COLUMNS = (
-    "time",
-    "id",
-    "short",
-    "branch",
-    "depth",
-    "parent",
-    "mode",
-    "reason",
-    "pause_ms",
-    "dirty_pages",
-    "dirty_clusters",
-    "stored_bytes",
-    "marks",
-)
+COLUMNS = {
+    "time": "int64",
+    "id": "object",
+    "short": "object",
+    "branch": "int64",
+    "depth": "int64",
+    "parent": "object",
+    "mode": "object",
+    "reason": "object",
+    "pause_ms": "float64",
+    "dirty_pages": "Int64",
+    "dirty_clusters": "Int64",
+    "stored_bytes": "Int64",
+    "marks": "object",
+}
+"""Columns of the table and the types they are made with; `time` becomes datetime64[ns, UTC]."""
 _SHORT = 12
 
 
@@ -87,11 +88,11 @@ def frame_of(records: Sequence[CaptureRecord], marks: Sequence[Mark]) -> pd.Data
         capture = capture_of_mark(mark, refs)
         if capture is not None:
             names.setdefault(capture, []).append(mark.name)
-    frame = pd.DataFrame([_row(record, names.get(record.id, [])) for record in records], columns=list(COLUMNS))
-    frame["time"] = pd.to_datetime(frame["time"].astype("int64"), unit="ns", utc=True)
-    whole = dict.fromkeys(("dirty_pages", "dirty_clusters", "stored_bytes"), "Int64")
-    text = dict.fromkeys(("id", "short", "parent", "mode", "reason", "marks"), "object")
-    return frame.astype({**whole, **text, "branch": "int64", "depth": "int64", "pause_ms": "float64"})
+    rows = [_row(record, names.get(record.id, [])) for record in records]
+    # Each column with its type from the start: pandas would make NaN of None in a column of text.
+    frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()})
+    frame["time"] = pd.to_datetime(frame["time"], unit="ns", utc=True)
+    return frame
 
 
 def _row(record: CaptureRecord, marks: list[str]) -> dict[str, Any]:

@@ -67,5 +67,9 @@ def parse_span(text: str) -> int | None:
 def show_time(time_ns: int) -> str:
     """Return an instant as users may write it back: ISO 8601 in UTC with as many digits as it needs."""
     seconds, ns = divmod(time_ns, _NS)
-    text = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    try:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        return f"{seconds} s from 1970"  # before year 1 or past year 9999
+    text = f"{moment:%Y-%m-%dT%H:%M:%S}"
     return text + (f".{ns:09d}".rstrip("0") if ns else "") + "Z"
