@@ -6,8 +6,9 @@ Only the process that owns memory can make a userfaultfd for it, so one `userfau
 QEMU's main thread. No instruction of QEMU is changed or stepped: the thread is let run until it enters `poll(2)` or
 `ppoll(2)`, where an event loop spends its life, the kernel is given our call instead of that one, and then the thread
 enters its own call again with its registers as they were. So there is no instant at which this program must not die: if
-it is killed, the kernel lets QEMU go on, and at worst one `ppoll` returns early with no event, as it may at any time
-(a descriptor that nobody uses may stay open). Stepping instead would leave a SIGTRAP that kills QEMU.
+it is killed, the kernel lets QEMU go on, and at worst one `ppoll` returns early with a count while no descriptor is
+marked, which QEMU's and glib's loops take as a wake-up for nothing because they look at the marks alone (and a
+descriptor that nobody uses may stay open). Stepping instead would leave a SIGTRAP that kills QEMU.
 
 Refuses processes of another architecture, stopped or traced ones, and to wait longer than `_PATIENCE`. Only the
 standard library; nothing of ours is imported, so that it starts fast and has nothing else in it.
@@ -28,6 +29,9 @@ import time
 _PATIENCE = 3.0
 """Seconds until the main thread must have entered `ppoll`."""
 
+_LOOK_AGAIN = 0.02
+"""Seconds after which a stop is looked for even though no SIGCHLD told of it."""
+
 # include/uapi/linux/ptrace.h and arch/x86/include/uapi/asm/ptrace-abi.h
 _PEEKTEXT, _GETREGS, _SETREGS, _DETACH, _SYSCALL = 1, 12, 13, 17, 24
 _SEIZE, _INTERRUPT, _GET_SYSCALL_INFO = 0x4206, 0x4207, 0x420E
@@ -38,10 +42,10 @@ _SYSCALL_TRAP = signal.SIGTRAP | 0x80
 _WALL = 0x40000000  # __WALL, include/uapi/linux/wait.h
 # arch/x86/entry/syscalls/syscall_64.tbl
 _NR_CLOSE, _NR_POLL, _NR_RESTART, _NR_PPOLL, _NR_USERFAULTFD, _NR_PIDFD_GETFD = 3, 7, 219, 271, 323, 438
-_ERESTART_RESTARTBLOCK = 516  # include/linux/errno.h
 _UFFD_USER_MODE_ONLY = 1  # include/uapi/linux/userfaultfd.h
 _AUDIT_ARCH_X86_64 = 0xC000003E  # include/uapi/linux/audit.h
-_SYSCALL_OPCODE = 0x050F  # "0f 05", read as a little-endian word
+_ENTER = b"\x0f\x05"  # syscall
+_ENTER_POLL = b"\xb8\x07\0\0\0" + _ENTER  # mov eax, 7; syscall
 _EM_X86_64 = 62  # include/uapi/linux/elf-em.h
 
 _WORDS = """
@@ -89,7 +93,6 @@ class Tracee:
         self._info = _SyscallInfo()
         self._ours = _Registers()
         self.theirs = _Registers()
-        self._poll_goes_on = False
         self._deadline = time.monotonic() + _PATIENCE
 
     def _ptrace(self, request: int, address: int = 0, data: int = 0) -> int:
@@ -106,10 +109,6 @@ class Tracee:
         self._ptrace(_SEIZE, 0, _TRACESYSGOOD)
         self._ptrace(_INTERRUPT)
         self._wait()
-        self._ptrace(_GETREGS, 0, ctypes.addressof(self.theirs))
-        # An interrupted poll goes on as restart_syscall(2), which alone would not tell what it goes on with.
-        interrupted = self.theirs.rax == 2**64 - _ERESTART_RESTARTBLOCK
-        self._poll_goes_on = interrupted and self.theirs.orig_rax == _NR_POLL
 
     def _wait(self) -> int:
         """Return the next stop's status word. SIGCHLD is blocked, so it wakes the wait and is never lost."""
@@ -120,7 +119,8 @@ class Tracee:
                     raise GoneError("QEMU ended while it was attached to")
                 return status
             left = self._deadline - time.monotonic()
-            if left <= 0 or signal.sigtimedwait([signal.SIGCHLD], left) is None:
+            signal.sigtimedwait([signal.SIGCHLD], min(max(left, 0), _LOOK_AGAIN))
+            if left <= 0:
                 raise RefusedError(f"QEMU's main thread did not wait for events within {_PATIENCE} s")
 
     def _next_call(self, operation: int) -> None:
@@ -143,13 +143,22 @@ class Tracee:
         """Let the thread run until it enters `poll` or `ppoll`, and note its registers there."""
         while time.monotonic() < self._deadline:
             self._next_call(_INFO_ENTRY)
-            self._poll_goes_on &= self._info.nr_or_result == _NR_RESTART
-            waits = self._poll_goes_on or self._info.nr_or_result in (_NR_POLL, _NR_PPOLL)
-            if waits and self._info.arch == _AUDIT_ARCH_X86_64:
+            if self._info.arch == _AUDIT_ARCH_X86_64:
                 self._ptrace(_GETREGS, 0, ctypes.addressof(self.theirs))
-                if self._ptrace(_PEEKTEXT, self.theirs.rip - 2) & 0xFFFF == _SYSCALL_OPCODE:
+                if self._enters_poll(self._info.nr_or_result):
                     return
         raise RefusedError(f"QEMU's main thread did not wait for events within {_PATIENCE} s")
+
+    def _enters_poll(self, number: int) -> bool:
+        """Tell whether the call being entered is one whose early return does no harm.
+
+        An interrupted `poll` goes on as `restart_syscall`, from the same instruction; only the code before that tells
+        what goes on. `ppoll` goes on under its own number.
+        """
+        code = (self._ptrace(_PEEKTEXT, self.theirs.rip - len(_ENTER_POLL)) & (2**64 - 1)).to_bytes(8, "little")[:7]
+        return (number in (_NR_POLL, _NR_PPOLL) and code.endswith(_ENTER)) or (
+            number == _NR_RESTART and code == _ENTER_POLL
+        )
 
     def call(self, number: int, argument: int) -> int:
         """Give the kernel another call instead of the one the thread is entering, and return its result.
@@ -205,6 +214,7 @@ def take(pid: int, pidfd: int) -> tuple[int, int]:
     check(pid)
     tracee = Tracee(pid)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where our parent ignores it, we would, and not be woken by stops
     began = time.perf_counter_ns()
     try:
         tracee.seize()

@@ -1,7 +1,7 @@
 """Try userfaultfd tracking for real, on a small process of our own instead of a guest.
 
-The process waits for events as QEMU does and writes one page when told to; the probe has to see that page, and no
-other. Refuses to conclude anything from versions or configuration.
+The process waits for events in `ppoll` as QEMU does and writes one page when told to; the probe has to see that page,
+and no other. Refuses to conclude anything from versions or configuration.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ __all__ = ["probe_userfaultfd"]
 
 _PAGES = 16
 _PROGRAM = f"""
-import ctypes, mmap, select
+import ctypes, mmap
 memory = mmap.mmap(-1, {_PAGES * PAGE})
 print(ctypes.addressof(ctypes.c_char.from_buffer(memory)), flush=True)
 inbox = open(0, "rb", buffering=0)
-events = select.poll()
-events.register(inbox, select.POLLIN)
+ppoll = ctypes.CDLL(None).ppoll
 while True:
-    events.poll()
+    ppoll((ctypes.c_int * 2)(0, 1), ctypes.c_ulong(1), None, None)
     page = inbox.read(1)
     if not page:
         break

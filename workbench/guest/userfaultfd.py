@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.errors import UnsupportedError, UsageError
+from workbench.errors import GuestError, UnsupportedError, UsageError
 from workbench.guest.memory import MemoryBlock, MemoryMap
 from workbench.guest.pagemap import Pagemap, expand_runs
 from workbench.guest.process import HeldProcess
@@ -198,7 +198,12 @@ class UserfaultfdTracker:
         }
 
     def _scan(self, block: MemoryBlock, protect: bool) -> NDArray[np.int64]:
-        pages = expand_runs(self._pagemap.scan(block.hva, block.hva + block.pages * PAGE, protect=protect), block.hva)
+        try:
+            runs = self._pagemap.scan(block.hva, block.hva + block.pages * PAGE, protect=protect)
+        except GuestError:
+            self._process.require("the scan for written pages")
+            raise
+        pages = expand_runs(runs, block.hva)
         if protect:
             self._pending.setdefault(block.name, []).append(pages)
         return pages
