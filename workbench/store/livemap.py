@@ -5,6 +5,7 @@ Refuses to hold content. Costs 41 bytes a block, of which blocks never touched c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -14,9 +15,9 @@ from workbench.store.codec import digest_of
 from workbench.store.format import ID_BYTES
 from workbench.store.maps import RegionMap
 from workbench.store.packs import Packs
-from workbench.store.types import I64, U8, U32, U64
+from workbench.store.types import I64, U8, U32, U64, Bools
 
-__all__ = ["CHUNK", "LiveMap", "region_digest", "sparse_digest", "zero_digests"]
+__all__ = ["CHUNK", "Changes", "LiveMap", "region_digest", "sparse_digest", "zero_digests"]
 
 CHUNK = 1024
 """Blocks whose ids make up one chunk of a region's digest."""
@@ -51,33 +52,99 @@ def sparse_digest(blocks: int, index: U32, ids: U8) -> str:
     return region_digest(digests)
 
 
+class Changes:
+    """What is to be laid over a map: rows as they come, and per block which row is its newest.
+
+    Rows are compact, because a few changes scattered over dense arrays cost a page fault each, and of huge pages.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = blocks
+        self._row = np.zeros(blocks, np.uint32)  # plus one; 0 for a block not touched
+        self._used = 0
+        self._place: U64 = np.empty(blocks, np.uint64)
+        self._id: U8 = np.empty((blocks, ID_BYTES), np.uint8)
+        self._depth: U8 = np.empty(blocks, np.uint8)
+
+    def set(self, indices: I64, place: U64, ids: U8, depth: U8) -> None:
+        """Note blocks; `indices` must not repeat. What was noted of them before is replaced."""
+        fresh = indices[self._row[indices] == 0]
+        self._row[fresh] = np.arange(self._used + 1, self._used + 1 + len(fresh), dtype=np.uint32)
+        self._used += len(fresh)
+        rows = self._rows(indices)
+        self._place[rows], self._id[rows], self._depth[rows] = place, ids, depth
+
+    def _rows(self, indices: I64) -> I64:
+        return self._row[indices].astype(np.int64) - 1
+
+    def indices(self) -> I64:
+        """Return the blocks noted, ascending."""
+        return np.flatnonzero(self._row)
+
+    def touched(self, indices: I64) -> Bools:
+        """Return which blocks are noted."""
+        touched: Bools = self._row[indices] != 0
+        return touched
+
+    def ids(self, indices: I64) -> U8:
+        """Return ids, (n, 32), of blocks; zeros where one is not noted."""
+        rows = self._rows(indices)
+        ids = self._id[np.maximum(rows, 0)]
+        ids[rows < 0] = 0
+        return ids
+
+    def places(self, indices: I64) -> U64:
+        """Return the places of blocks that are noted."""
+        return self._place[self._rows(indices)]
+
+    def depths(self, indices: I64) -> U8:
+        """Return the chain depths of blocks that are noted."""
+        return self._depth[self._rows(indices)]
+
+
 class LiveMap:
     """Place, id and chain depth of every block of one region.
 
     Attributes
     ----------
+    spec : RegionSpec
     place : (blocks,) uint64
-    id : (blocks, 32) uint8
-    depth : (blocks,) uint8
     digests : (chunks, 32) uint8
     """
 
     def __init__(self, spec: RegionSpec) -> None:
         self.spec = spec
         self.place: U64 = np.zeros(spec.blocks, np.uint64)
-        self.id: U8 = np.zeros((spec.blocks, ID_BYTES), np.uint8)
-        self.depth: U8 = np.zeros(spec.blocks, np.uint8)
+        self._id: U8 = np.zeros((spec.blocks, ID_BYTES), np.uint8)
+        self._depth: U8 = np.zeros(spec.blocks, np.uint8)
         self.digests = zero_digests(spec.blocks)
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return len(self.place)
 
     @property
     def digest(self) -> str:
         """The region's digest."""
         return region_digest(self.digests)
 
+    def ids(self, indices: I64) -> U8:
+        """Return the ids of blocks, (n, 32)."""
+        return self._id[indices]
+
+    def places(self, indices: I64) -> U64:
+        """Return the places of blocks."""
+        return self.place[indices]
+
+    def depths(self, indices: I64) -> U8:
+        """Return the chain depths of blocks."""
+        return self._depth[indices]
+
     def reshaped(self, spec: RegionSpec) -> tuple[LiveMap, int]:
         """Return a map of the shape `spec` with what of this one stands, and how many leading blocks that is.
 
-        It is this very map where only the length within the last block differs, or nothing.
+        It is this very map where the shape is the same.
         """
         if (spec.kind, spec.block_size) != (self.spec.kind, self.spec.block_size):
             return LiveMap(spec), 0
@@ -86,29 +153,33 @@ class LiveMap:
         kept = min(spec.blocks, self.spec.blocks)
         other = LiveMap(spec)
         index = np.flatnonzero(self.place[:kept])
-        other.set(index, self.place[index], self.id[index], self.depth[index])
+        other._set(index, self.place[index], self._id[index], self._depth[index])
         return other, kept
 
-    def set(self, index: I64, place: U64, ids: U8, depth: U8) -> None:
+    def _set(self, index: I64, place: U64, ids: U8, depth: U8) -> None:
         """Lay blocks over the map; `index` ascending."""
-        self.lay(index, place, ids, depth, self.digests_with(index, ids))
-
-    def lay(self, index: I64, place: U64, ids: U8, depth: U8, digests: U8) -> None:
-        """Lay blocks over the map whose digests are known already."""
-        self.digests = digests
         self.place[index] = place
-        self.id[index] = ids
-        self.depth[index] = depth
+        self._id[index] = ids
+        self._depth[index] = depth
+        for chunk, _ in _chunks(index):
+            content = self._id[chunk * CHUNK : (chunk + 1) * CHUNK]
+            self.digests[chunk] = np.frombuffer(digest_of(content.tobytes()), np.uint8)
 
-    def digests_with(self, index: I64, ids: U8) -> U8:
-        """Return what `digests` would be with the blocks at `index` (ascending) having `ids`; nothing is changed."""
+    def lay(self, index: I64, changes: Changes, digests: U8) -> None:
+        """Lay the changes of some blocks over the map; `digests` are what `digests_with` said of them."""
+        self.digests = digests
+        for begin in range(0, len(index), _SLICE):
+            part = index[begin : begin + _SLICE]
+            self.place[part] = changes.places(part)
+            self._id[part] = changes.ids(part)
+            self._depth[part] = changes.depths(part)
+
+    def digests_with(self, index: I64, changes: Changes) -> U8:
+        """Return what `digests` would be with the changes of some blocks (ascending); nothing is changed."""
         digests = self.digests.copy()
-        cuts = np.flatnonzero(np.diff(index // CHUNK)) + 1
-        bounds = [0, *cuts.tolist(), len(index)] if len(index) else []
-        for begin, end in pairwise(bounds):
-            chunk = int(index[begin]) // CHUNK
-            content = self.id[chunk * CHUNK : (chunk + 1) * CHUNK].copy()
-            content[index[begin:end] - chunk * CHUNK] = ids[begin:end]
+        for chunk, part in _chunks(index):
+            content = self._id[chunk * CHUNK : (chunk + 1) * CHUNK].copy()
+            content[part - chunk * CHUNK] = changes.ids(part)
             digests[chunk] = np.frombuffer(digest_of(content.tobytes()), np.uint8)
         return digests
 
@@ -127,5 +198,13 @@ class LiveMap:
         for begin in range(0, len(changed), _SLICE):
             part = changed[begin : begin + _SLICE]
             place = wanted[part]
-            self.set(part, place, packs.ids(place), packs.depths(place))
+            self._set(part, place, packs.ids(place), packs.depths(place))
         return changed
+
+
+def _chunks(index: I64) -> Iterator[tuple[int, I64]]:
+    """Yield the chunks that blocks (ascending) lie in, and which of them lie there."""
+    cuts = np.flatnonzero(np.diff(index // CHUNK)) + 1
+    bounds = [0, *cuts.tolist(), len(index)] if len(index) else []
+    for begin, end in pairwise(bounds):
+        yield int(index[begin]) // CHUNK, index[begin:end]

@@ -15,9 +15,9 @@ from workbench.errors import DamagedError, FormatError
 from workbench.model import RegionSpec
 from workbench.store.backend import Staged, Staging
 from workbench.store.codec import choose_xor, prefixes
-from workbench.store.format import ID_BYTES, MAX_CHAIN
+from workbench.store.format import MAX_CHAIN
 from workbench.store.index import IdIndex
-from workbench.store.livemap import LiveMap
+from workbench.store.livemap import Changes, LiveMap
 from workbench.store.packing import PackWriter
 from workbench.store.types import I64, U8, U64, Bools
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Bases", "GrowingRegion", "Placer", "code"]
 
 BLOCK_BITS = np.int64(32)
+_SLICE = 1 << 16
 Bases = Callable[[I64], tuple[U8, Bools]]
 """For rows of a put: the parent's content of these blocks, and for which of them that is known."""
 
@@ -34,22 +35,6 @@ Bases = Callable[[I64], tuple[U8, Bools]]
 def code(region: int, blocks: I64) -> I64:
     """Return what the index knows blocks of a region by."""
     return (np.int64(region) << BLOCK_BITS) | blocks
-
-
-class Changes:
-    """What a transaction did to a region so far: dense arrays, of which only what is touched costs memory."""
-
-    def __init__(self, blocks: int) -> None:
-        self.touched = np.zeros(blocks, np.bool_)
-        self.place = np.zeros(blocks, np.uint64)
-        self.id = np.zeros((blocks, ID_BYTES), np.uint8)
-        self.depth = np.zeros(blocks, np.uint8)
-
-    def set(self, indices: I64, place: U64, ids: U8, depth: U8) -> None:
-        self.touched[indices] = True
-        self.place[indices] = place
-        self.id[indices] = ids
-        self.depth[indices] = depth
 
 
 class GrowingRegion:
@@ -70,15 +55,17 @@ class GrowingRegion:
 
     def changed(self) -> I64:
         """Return the blocks whose content differs from the parent's, ascending."""
-        indices = np.flatnonzero(self.changes.touched)
-        same = (self.changes.id[indices] == self.live.id[indices]).all(axis=1)
-        changed: I64 = indices[~same]
-        return changed
+        indices = self.changes.indices()
+        parts = [indices[at : at + _SLICE] for at in range(0, len(indices), _SLICE)]
+        changed = [part[(self.changes.ids(part) != self.live.ids(part)).any(axis=1)] for part in parts]
+        return np.concatenate(changed) if changed else indices
 
     def current_ids(self, indices: I64) -> U8:
         """Return the ids of blocks as of the last put."""
-        touched = self.changes.touched[indices]
-        return np.where(touched[:, None], self.changes.id[indices], self.live.id[indices])
+        ids = self.live.ids(indices)
+        rows = np.flatnonzero(self.changes.touched(indices))
+        ids[rows] = self.changes.ids(indices[rows])
+        return ids
 
 
 class Placer:
@@ -103,9 +90,9 @@ class Placer:
 
         def read(rows: I64) -> tuple[U8, Bools]:
             out = np.zeros((len(rows), target.spec.block_size), np.uint8)
-            usable = target.live.depth[indices[rows]] < MAX_CHAIN
+            usable = target.live.depths(indices[rows]) < MAX_CHAIN
             try:
-                self._store.packs.read(np.where(usable, target.live.place[indices[rows]], np.uint64(0)), out)
+                self._store.packs.read(np.where(usable, target.live.places(indices[rows]), np.uint64(0)), out)
             except (DamagedError, FormatError):
                 # A damaged ancestor must not keep us from capturing: store plain.
                 usable[:] = False
@@ -136,9 +123,9 @@ class Placer:
     def _known(self, target: GrowingRegion, indices: I64, ids: U8) -> tuple[U64, U8, Bools]:
         """Return places and depths of content that the store has already, and for which rows that holds."""
         live = target.live
-        known = (ids == live.id[indices]).all(axis=1)
-        place = np.where(known, live.place[indices], np.uint64(0))
-        depth = np.where(known, live.depth[indices], np.uint8(0))
+        known = (ids == live.ids(indices)).all(axis=1)
+        place = np.where(known, live.places(indices), np.uint64(0))
+        depth = np.where(known, live.depths(indices), np.uint8(0))
         known |= ~ids.any(axis=1)
         for index, source in ((self.index, self._changed_map), (self._writer.index, self._writer.maps.get)):
             rows = np.flatnonzero(~known)
@@ -148,7 +135,7 @@ class Placer:
                 have = source(self._writer.region_named(number))
                 if have is not None:
                     part, block = _same(have, rows[here], found[here] & 0xFFFFFFFF, ids)
-                    place[part], depth[part], known[part] = have.place[block], have.depth[block], True
+                    place[part], depth[part], known[part] = have.places(block), have.depths(block), True
         return place, depth, known
 
     def _changed_map(self, region: str) -> Changes | None:
@@ -161,7 +148,7 @@ class Placer:
         """Write blocks, XORed against their bases where that pays; return places and chain depths."""
         before, based = bases
         live = target.live
-        based = based & (live.place[indices] != 0) & (live.depth[indices] < MAX_CHAIN)
+        based = based & (live.places(indices) != 0) & (live.depths(indices) < MAX_CHAIN)
         depth, base = np.zeros(len(indices), np.uint8), np.zeros(len(indices), np.uint64)
         rows = np.flatnonzero(based)
         if len(rows):
@@ -169,8 +156,8 @@ class Placer:
             rows, mixed = rows[better], mixed[better]
             blocks = blocks.copy()
             blocks[rows] = mixed
-            depth[rows] = live.depth[indices[rows]] + 1
-            base[rows] = live.place[indices[rows]]
+            depth[rows] = live.depths(indices[rows]) + 1
+            base[rows] = live.places(indices[rows])
         return self._writing().add(blocks, ids, depth, base), depth
 
     def _writing(self) -> PackWriter:
@@ -194,7 +181,7 @@ class Placer:
 
 def _same(have: LiveMap | Changes, rows: I64, blocks: I64, ids: U8) -> tuple[I64, I64]:
     """Return which rows' ids really are those of the blocks that an index answered, and these blocks."""
-    inside = blocks < len(have.place)
+    inside = blocks < have.blocks
     rows, blocks = rows[inside], blocks[inside]
-    same = (have.id[blocks] == ids[rows]).all(axis=1)
+    same = (have.ids(blocks) == ids[rows]).all(axis=1)
     return rows[same], blocks[same]

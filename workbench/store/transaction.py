@@ -260,7 +260,8 @@ class Transaction:
                 self._flush_disk(target)
                 continue
             head = self._writer.heads[name]
-            indices = np.flatnonzero(head.pending & ~target.changes.touched)
+            indices = np.flatnonzero(head.pending)
+            indices = indices[~target.changes.touched(indices)]
             self._flush_blocks(target, indices, head.content.__getitem__)
 
     def _flush_disk(self, target: GrowingRegion) -> None:
@@ -270,10 +271,10 @@ class Transaction:
             indices, blocks = carried
             if tail and len(indices) and indices[-1] == target.spec.blocks - 1:
                 blocks[-1, tail:] = 0
-            rows = np.flatnonzero(~target.changes.touched[indices])
+            rows = np.flatnonzero(~target.changes.touched(indices))
             self._flush_blocks(target, indices[rows], lambda wanted: blocks[np.searchsorted(indices, wanted)])
         last = target.spec.blocks - 1
-        if tail and target.live.place[last] and not target.changes.touched[last] and self._cut(target):
+        if tail and target.live.place[last] and not target.changes.touched(np.array([last]))[0] and self._cut(target):
             block = np.zeros((1, target.spec.block_size), np.uint8)
             self._store.packs.read(target.live.place[last:], block)
             block[:, tail:] = 0
@@ -333,8 +334,7 @@ class Transaction:
 
     def _digested(self, changed: Mapping[str, I64]) -> tuple[tuple[RegionRecord, ...], dict[str, U8]]:
         digests = {
-            name: region.live.digests_with(changed[name], region.changes.id[changed[name]])
-            for name, region in self._regions.items()
+            name: region.live.digests_with(changed[name], region.changes) for name, region in self._regions.items()
         }
         records = tuple(
             RegionRecord(region.spec, region_digest(digests[name])) for name, region in self._regions.items()
@@ -349,7 +349,7 @@ class Transaction:
                 region.spec.blocks,
                 region.kept,
                 changed[name].astype(np.uint32),
-                region.changes.place[changed[name]],
+                region.changes.places(changed[name]),
             )
             for name, region in self._regions.items()
         }
@@ -370,8 +370,7 @@ class Transaction:
     ) -> None:
         """Move the writer onto the new capture. Nothing here may touch a file: the commit has happened."""
         for name, region in self._regions.items():
-            indices, changes = changed[name], region.changes
-            region.live.lay(indices, changes.place[indices], changes.id[indices], changes.depth[indices], digests[name])
+            region.live.lay(changed[name], region.changes, digests[name])
         self._store.learn(record, delta)
         self._writer.index.absorb(self._placer.index)
         self._ended = True

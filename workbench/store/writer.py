@@ -164,7 +164,7 @@ class Writer:
             maps[name] = live
             if region.spec.kind is not RegionKind.DISK:
                 heads[name] = self._follow_head(live, region.spec, changed)
-            self.index.add(prefixes(live.id[changed]), code(self.region_number(name), changed))
+            self.index.add(prefixes(live.ids(changed)), code(self.region_number(name), changed))
         self.maps, self.heads = maps, heads
 
     def _follow_map(self, live: LiveMap, record: CaptureRecord, region: RegionRecord) -> I64:
