@@ -34,7 +34,7 @@ def _quiet(_context: Any, _error: Any) -> None:
 
 
 @contextlib.contextmanager
-def translate(what: str) -> Iterator[None]:
+def translate(what: str, cure: str = "See `workbench guests` for what runs") -> Iterator[None]:
     """Turn a libvirt error into ours.
 
     Raises
@@ -48,7 +48,7 @@ def translate(what: str) -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         kind = GuestGoneError if error.get_error_code() in _GONE else GuestError
-        raise kind(f"{what}: {error}", cure="See `workbench guests` for what runs") from error
+        raise kind(f"{what}: {error}", cure=cure) from error
 
 
 def ensure_runtime_directory() -> None:
@@ -56,7 +56,7 @@ def ensure_runtime_directory() -> None:
     wanted = os.environ.get("XDG_RUNTIME_DIR")
     if wanted and Path(wanted).is_dir():
         return
-    path = Path(tempfile.gettempdir()) / f"rewind-workbench-runtime-{os.getuid()}"
+    path = Path(tempfile.gettempdir()) / f"rewind-workbench-{os.getuid()}"  # the demo guests' too
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
@@ -82,11 +82,14 @@ class Hypervisor:
         libvirt.registerErrorHandler(_quiet, None)
         if "session" in uri:
             ensure_runtime_directory()
-        with translate(f"connecting to {uri}"):
+        # For root, libvirt sends qemu:///session to the system daemon too, and starts none.
+        with translate(f"connecting to {uri}", "Start libvirtd and virtlogd, or give --connect URI"):
             self.connection = libvirt.open(uri)
         self.uri = uri
-        if self.connection.getType() != "QEMU":
-            raise GuestError(f"{uri} is driven by {self.connection.getType()}", cure="Use a qemu:/// URI of this host")
+        driver = self.connection.getType()
+        if driver != "QEMU":
+            self.close()
+            raise GuestError(f"{uri} is driven by {driver}", cure="Use a qemu:/// URI of this host")
 
     def guests(self) -> list[Guest]:
         """Return the running guests, by name."""
