@@ -372,3 +372,23 @@ def test_forks(built: Built) -> None:
         size = spec.block_size
         expected = [i for i in range(spec.blocks) if left[i * size :][:size] != right[i * size :][:size]]
         assert changed[name].tolist() == expected
+
+
+# Branches.
+
+
+def test_a_second_successor_opens_the_next_branch_and_a_first_one_does_not(store: CaseStore) -> None:
+    with store.writer(GUEST) as writer:
+        records = [put_one(writer, RAM, [number], noise(1, 4096, number), number) for number in range(3)]
+        assert [record.branch for record in records] == [0, 0, 0]
+        writer.move_to(records[0].id)
+        fork = put_one(writer, RAM, [9], noise(1, 4096, 9), 10)
+        follower = put_one(writer, RAM, [9], noise(1, 4096, 10), 11)
+        assert (fork.parent, fork.branch, follower.branch) == (records[0].id, 1, 1)
+        writer.move_to(records[2].id)
+        assert put_one(writer, RAM, [9], noise(1, 4096, 11), 12).branch == 0
+        writer.move_to(records[1].id)
+        assert put_one(writer, RAM, [9], noise(1, 4096, 12), 13).branch == 2
+    with store.writer(GUEST) as writer:
+        writer.move_to(None)
+        assert put_one(writer, RAM, [9], noise(1, 4096, 13), 14).branch == 3

@@ -36,12 +36,12 @@ _SLICE_BYTES = 8 << 20
 class Transaction:
     """A capture being written; made by `Writer.begin`. Used as a context manager, it aborts unless it was committed."""
 
-    def __init__(self, writer: Writer, regions: Sequence[RegionSpec], branch: int | None) -> None:
+    def __init__(self, writer: Writer, regions: Sequence[RegionSpec], branch: int) -> None:
         self._writer = writer
         self._store = writer.store
         parent = None if writer.parent is None else self._store.record(writer.parent)
         self._depth = 0 if parent is None else parent.depth + 1
-        self._branch = branch if branch is not None else 0 if parent is None else parent.branch
+        self.branch = branch
         self._regions: dict[str, GrowingRegion] = {}
         self._staging: Staging | None = None
         self._placer = Placer(writer, self._regions, self._staged)
@@ -324,7 +324,7 @@ class Transaction:
             guest=self._writer.guest,
             parent=self._writer.parent,
             depth=self._depth,
-            branch=self._branch,
+            branch=self.branch,
             time_ns=time_ns,
             mode=mode,
             reason=reason,

@@ -53,6 +53,7 @@ class Writer:
         self.index = IdIndex()
         self._numbers: dict[str, int] = {}
         self._lost = False
+        self._line: int | None = None  # the branch of the next capture, where it is known
         self._transaction: Transaction | None = None
         self._lock = store.backend.lock(f"guests/{guest}/lock")
         try:
@@ -144,12 +145,12 @@ class Writer:
         except BaseException:
             self._forget()
             raise
-        self.parent, self._lost = record.id, False
+        self.parent, self._lost, self._line = record.id, False, None
         self.carry.clear()
         self.must_compare.clear()
 
     def _forget(self) -> None:
-        self.parent, self._lost = None, True
+        self.parent, self._lost, self._line = None, True, None
         self.maps, self.heads, self.index = {}, {}, IdIndex()
         self.carry.clear()
         self.must_compare.clear()
@@ -204,7 +205,7 @@ class Writer:
             All regions that the capture will have. A region that is new is zeros; one that was resized keeps the
             blocks that still exist; one that is not listed is gone. The length of a state region follows `put_stream`.
         branch : int, optional
-            The parent's by default.
+            By default the parent's while it has no successor yet; else the next number that is free.
 
         Raises
         ------
@@ -219,8 +220,22 @@ class Writer:
             raise UsageError("two regions have one name", cure="Name every region once.")
         for spec in regions:
             check_region(spec)
-        self._transaction = Transaction(self, regions, branch)
+        self._transaction = Transaction(self, regions, self._next_branch() if branch is None else branch)
         return self._transaction
+
+    def _next_branch(self) -> int:
+        """Return the branch that a capture after `parent` belongs to: history forks where it goes on a second time."""
+        if self._line is None:
+            known = self.store.captures(self.guest)
+            if not known or (self.parent is not None and known[-1].id == self.parent):
+                self._line = 0 if self.parent is None else self.store.record(self.parent).branch
+            else:
+                records = [self.store.record(ref.id) for ref in known]
+                forked = any(record.parent == self.parent for record in records)
+                parent = None if self.parent is None else self.store.record(self.parent)
+                highest = max(record.branch for record in records)
+                self._line = highest + 1 if forked or parent is None else parent.branch
+        return self._line
 
     def ended(self, transaction: Transaction, maps: dict[str, LiveMap] | None, capture: CaptureId | None) -> None:
         """Take note that a transaction ended; with `maps` if it was committed. For `Transaction` only."""
@@ -229,7 +244,7 @@ class Writer:
         if maps is None:
             self.must_compare |= self.carry.dropped | transaction.shortened()
             return
-        self.maps, self.parent = maps, capture
+        self.maps, self.parent, self._line = maps, capture, transaction.branch
         self.heads = {name: head for name, head in self.heads.items() if name in maps}
         for head in self.heads.values():
             head.pending[:] = False
