@@ -7,34 +7,40 @@ between two moments and must not run: the caller applies the safety capture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workbench.capture.pause import Laps
 from workbench.capture.session import DEVICES, CaptureSession
-from workbench.capture.staging import page_runs, read_pages
+from workbench.capture.staging import changed_pages, page_runs, read_pages
 from workbench.errors import RewindError
+from workbench.guest.connection import Guest
 from workbench.guest.devices import load_device_state
 from workbench.guest.disks import write_clusters
-from workbench.guest.memory import MemoryBlock
-from workbench.guest.reader import MemoryReader
+from workbench.guest.memory import MemoryBlock, read_memory_map
+from workbench.guest.reader import MemoryReader, open_reader
 from workbench.guest.stream import with_clock_of
 from workbench.model import PAGE, RegionKind
 from workbench.rewind.content import Blocks, Content, disk_runs
-from workbench.store import CaptureView
+from workbench.rewind.shape import captured_memory
+from workbench.store import CaptureView, RegionView
 
-__all__ = ["apply"]
+__all__ = ["apply", "devices_for", "mend_pages", "write_hidden", "write_pages"]
+
+_BATCH = 4096
+"""Pages compared or written at a time: 16 MiB."""
 
 
-def apply(session: CaptureSession, content: Content, now_devices: bytes, laps: Laps) -> None:
+def apply(session: CaptureSession, content: Content, devices: bytes, laps: Laps) -> None:
     """Bring the paused guest of `session` to the moment of `content`.
 
     Parameters
     ----------
-    now_devices : bytes
-        The device stream of the present, for TCG's clock.
+    devices : bytes
+        The moment's device stream, from `devices_for`.
     laps : Laps
         Told what each part took.
 
@@ -43,25 +49,33 @@ def apply(session: CaptureSession, content: Content, now_devices: bytes, laps: L
     GuestError, RewindError
         The guest is between two moments.
     """
-    view = content.view
     for disk in session.disks:
         if disk.region in content.regions:
-            write_clusters(session.guest, disk, disk_runs(content.regions[disk.region], view, disk.region))
+            write_clusters(session.guest, disk, disk_runs(content.regions[disk.region], content.view, disk.region))
     laps.mark("write disks")
     for block in session.memory.blocks:
         if block.name in content.regions:
             write_pages(session.reader, block, content.regions[block.name])
+    if session.tracker.exact_pages:
+        session.collect_dirty()  # what is reported after this was written by somebody else than us
     laps.mark("write memory")
-    load_device_state(session.guest.monitor, devices_for(session, view, now_devices))
+    load_device_state(session.guest.monitor, devices)
     laps.mark("load devices")
+    write_hidden(session.guest, content.view, {block.name for block in session.memory.blocks})
     _prove_memory(session, content)
     laps.mark("prove memory")
 
 
-def devices_for(session: CaptureSession, view: CaptureView, now_devices: bytes) -> bytes:
-    """Return the device stream of `view`, with TCG's clock mended where the guest runs under TCG."""
+def devices_for(session: CaptureSession, view: CaptureView, now: CaptureView) -> bytes:
+    """Return the device stream of `view`, with TCG's clock mended by that of `now` where the guest runs under TCG.
+
+    Raises
+    ------
+    FormatError
+        If the clock is not where it must be: such a guest can only be started anew.
+    """
     devices = view.region(DEVICES).open().read()
-    return with_clock_of(devices, now_devices) if session.accelerator == "tcg" else devices
+    return with_clock_of(devices, now.region(DEVICES).open().read()) if session.accelerator == "tcg" else devices
 
 
 def write_pages(reader: MemoryReader, block: MemoryBlock, pages: Blocks) -> None:
@@ -71,43 +85,104 @@ def write_pages(reader: MemoryReader, block: MemoryBlock, pages: Blocks) -> None
     reader.write(runs, pages.content.reshape(-1)[:length])
 
 
+def write_hidden(guest: Guest, view: CaptureView, written: set[str]) -> None:
+    """Write the memory blocks that only the loaded device state made visible, whole: video memory behind a BAR.
+
+    Preconditions: the device state of `view` is loaded, the guest paused, and every other block written.
+
+    Raises
+    ------
+    GuestError, RewindError
+        If a block that the guest could write then is still nowhere to be seen.
+    """
+    wanted = {r.spec.name for r in view.record.regions if r.spec.kind is RegionKind.MEMORY} - written
+    if not wanted:
+        return
+    memory = read_memory_map(guest)
+    missing = (wanted & _writable(view)) - {block.name for block in memory.blocks}
+    if missing:
+        raise RewindError("memory of the moment is not in the guest", guest_is="unknown", blocks=sorted(missing))
+    with contextlib.closing(open_reader(guest, memory)) as reader:
+        for block in memory.blocks:
+            if block.name in wanted:
+                _write_whole(reader, block, view.region(block.name))
+
+
+def _writable(view: CaptureView) -> set[str]:
+    """Return the blocks that the captured guest could write: ROM is QEMU's own and the same in every QEMU."""
+    return {each.block for each in captured_memory(view).ranges if not each.read_only}
+
+
+def _write_whole(reader: MemoryReader, block: MemoryBlock, region: RegionView) -> None:
+    for indices in _batches(np.arange(block.pages)):
+        wanted, found = region.read_blocks(indices), read_pages(reader, block, indices)
+        wrong = differing_rows(found, wanted)
+        write_pages(reader, block, Blocks(indices[wrong], wanted[wrong]))
+
+
 def _prove_memory(session: CaptureSession, content: Content) -> None:
-    """Compare what was written, by us and by the machine's reset during the load, with the target; mend what differs.
+    """See that memory is the target's also where the machine's reset, or a device, wrote during the load.
+
+    Where the tracker names pages, only those written by others than us need a look: our own writes were acknowledged
+    byte by byte. Where it does not, all memory is compared.
 
     Raises
     ------
     RewindError
-        If a page does not hold what was written into it.
+        If a page does not keep what is written into it.
     """
-    written = _touched(session, content)
+    touched = session.collect_dirty() if session.tracker.exact_pages else _suspects(session, content)
     for block in session.memory.blocks:
-        touched = written.get(block.name, np.zeros(0, np.int64))
-        for _attempt in range(2):
-            wrong = _differing(session.reader, block, content, touched)
-            if not len(wrong.indices):
-                break
-            write_pages(session.reader, block, wrong)
-        else:
+        if any(region.spec.name == block.name for region in content.view.record.regions):
+            mend_pages(session.reader, block, content, touched.get(block.name, np.zeros(0, np.int64)))
+
+
+def _suspects(session: CaptureSession, content: Content) -> Mapping[str, NDArray[np.int64]]:
+    """Return the pages that do not hold what the head holds, and those that must not."""
+    found = {}
+    for block in session.memory.blocks:
+        parts = [pages.indices for pages in changed_pages(session.reader, block, session.writer.head(block.name))]
+        if block.name in content.regions:
+            parts.append(content.regions[block.name].indices)
+        found[block.name] = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+    return found
+
+
+def mend_pages(reader: MemoryReader, block: MemoryBlock, content: Content, touched: NDArray[np.int64]) -> int:
+    """Compare pages of a block with the target, write again those that differ, and return how many did.
+
+    Raises
+    ------
+    RewindError
+        If a page does not keep what is written into it.
+    """
+    count = 0
+    for indices in _batches(touched):
+        wanted = content.blocks(block.name, indices)
+        wrong = differing_rows(read_pages(reader, block, indices), wanted)
+        if not len(wrong):
+            continue
+        count += len(wrong)
+        mended = Blocks(indices[wrong], wanted[wrong])
+        write_pages(reader, block, mended)
+        still = differing_rows(read_pages(reader, block, mended.indices), mended.content)
+        if len(still):
             raise RewindError(
                 "memory does not hold what was written",
                 guest_is="unknown",
                 block=block.name,
-                first_page=int(wrong.indices[0]),
+                first_page=int(mended.indices[still[0]]),
             )
+    return count
 
 
-def _touched(session: CaptureSession, content: Content) -> Mapping[str, NDArray[np.int64]]:
-    """Return the pages written since the pause; where the tracker names none, those of `content`."""
-    if session.tracker.exact_pages:
-        return session.collect_dirty()
-    return {name: blocks.indices for name, blocks in content.regions.items()}
+def differing_rows(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the indices of rows of PAGE bytes that are not alike."""
+    words = PAGE // 8
+    different: NDArray[np.bool_] = (a.view(np.uint64) != b.view(np.uint64)).reshape(-1, words).any(axis=1)
+    return np.flatnonzero(different)
 
 
-def _differing(reader: MemoryReader, block: MemoryBlock, content: Content, touched: NDArray[np.int64]) -> Blocks:
-    if not len(touched):
-        return Blocks(touched, np.zeros((0, PAGE), np.uint8))
-    content.cover({block.name: touched}, RegionKind.MEMORY)
-    wanted = content.only(block.name, touched)
-    found = read_pages(reader, block, touched)
-    wrong = np.flatnonzero((found != wanted.content).any(axis=1))
-    return Blocks(touched[wrong], wanted.content[wrong])
+def _batches(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(indices), _BATCH):
+        yield indices[start : start + _BATCH]

@@ -14,22 +14,25 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import libvirt
 
 from workbench.capture.session import XML
-from workbench.errors import GuestNotFoundError, UsageError, WorkbenchError
-from workbench.guest.connection import Guest, Hypervisor
+from workbench.errors import GuestGoneError, GuestNotFoundError, UsageError
+from workbench.guest.connection import Guest, Hypervisor, translate
 from workbench.model import CaptureId, RegionKind
 from workbench.progress import Progress, silent
-from workbench.rewind.domain import clone_xml
+from workbench.rewind.domain import clone_owner, clone_xml, interface_aliases
 from workbench.rewind.images import content_image, overlay
 from workbench.rewind.start import resume, start_moment
 from workbench.store import CaptureView, CaseStore
 
 __all__ = ["CloneRecord", "list_clones", "remove_clone", "start_clone"]
+
+_RECORD = "clone.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def start_clone(
     Parameters
     ----------
     name : str, optional
-        The domain's name; by default the guest's with the capture's first digits and a number.
+        The domain's name; by default the guest's with the first digits of the capture and of the clone's UUID.
     network : bool
         Leave the network as the guest has it. Two machines with one address: ask for it only if that is meant.
     run : bool
@@ -87,10 +90,13 @@ def start_clone(
     began = time.monotonic()
     view = store.view(capture)
     identity = str(uuid.uuid4())
-    directory = store.path / "clones" / identity
-    title = name or _free_name(hypervisor, store, view)
+    directory = store.path.resolve() / "clones" / identity
+    title = name or _name(store, view, identity)
+    record = CloneRecord(title, identity, hypervisor.uri, capture, str(directory), time.time_ns(), 0.0)
     try:
         disks = _make_disks(store, view, directory)
+        # Written before there is a domain: should we be killed, whoever looks finds the clone and can remove it.
+        _describe(directory, record)
         xml = clone_xml(
             view.region(XML).open().read().decode(),
             name=title,
@@ -98,19 +104,38 @@ def start_clone(
             directory=directory,
             disks=disks,
             network=network,
+            case=store.id,
+            emulators=_emulators(hypervisor),
         )
         guest = start_moment(hypervisor, xml, view, progress=progress)
         with _destroy_on_error(guest):
+            if not network:
+                _links_down(guest)
             if run:
                 resume(guest)
-            record = CloneRecord(
-                title, identity, hypervisor.uri, capture, str(directory), time.time_ns(), time.monotonic() - began
-            )
-            (directory / "clone.json").write_text(json.dumps(asdict(record)))
+            record = replace(record, seconds=time.monotonic() - began)
+            _describe(directory, record)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     return record
+
+
+def _describe(directory: Path, record: CloneRecord) -> None:
+    (directory / _RECORD).write_text(json.dumps(asdict(record)))
+
+
+def _links_down(guest: Guest) -> None:
+    """Cut the network for good: loading a card's state set its link as the guest had it, whatever the XML says."""
+    for alias in interface_aliases(guest.xml()):
+        for end in (f"host{alias}", alias):
+            guest.monitor.execute("set_link", name=end, up=False)
+
+
+def _emulators(hypervisor: Hypervisor) -> set[str]:
+    with translate("asking which QEMUs there are"):
+        found = ET.fromstring(hypervisor.connection.getCapabilities()).iterfind("./guest/arch//emulator")
+        return {each.text for each in found if each.text}
 
 
 @contextlib.contextmanager
@@ -123,19 +148,16 @@ def _destroy_on_error(guest: Guest) -> Iterator[None]:
         raise
 
 
-def _free_name(hypervisor: Hypervisor, store: CaseStore, view: CaptureView) -> str:
+def _name(store: CaseStore, view: CaptureView, identity: str) -> str:
+    """Return a name that several clones of one moment, started at once, do not share."""
     guest = next((each.name for each in store.guests() if each.id == view.record.guest), "guest")
-    taken = {each.name for each in hypervisor.guests()}
-    number = 1
-    while (name := f"{guest}-clone-{view.record.id[:8]}-{number}") in taken:
-        number += 1
-    return name
+    return f"{guest}-clone-{view.record.id[:8]}-{identity[:4]}"
 
 
 def _make_disks(store: CaseStore, view: CaptureView, directory: Path) -> dict[str, Path]:
-    directory.mkdir(mode=0o755, parents=True)
-    # QEMU may run as another user, and must reach its sockets and overlays and nothing else of the case.
-    directory.chmod(0o777)
+    directory.mkdir(mode=0o711, parents=True)
+    # libvirt gives the files to QEMU's user, who only has to find its way to them.
+    directory.chmod(0o711)
     overlays = {}
     for number, region in enumerate(view.record.regions):
         if region.spec.kind is RegionKind.DISK:
@@ -149,25 +171,54 @@ def _make_disks(store: CaseStore, view: CaptureView, directory: Path) -> dict[st
 def list_clones(store: CaseStore) -> list[CloneRecord]:
     """Return the clones of a case, oldest first; a directory without a description is one that never came up."""
     found = []
-    for path in (store.path / "clones").glob("*/clone.json"):
-        with contextlib.suppress(ValueError, TypeError):
-            found.append(CloneRecord(**json.loads(path.read_text())))
+    for path in (store.path / "clones").glob(f"*/{_RECORD}"):
+        with contextlib.suppress(ValueError, TypeError, OSError):
+            found.append(_read(path))
     return sorted(found, key=lambda clone: clone.started_ns)
 
 
+def _read(path: Path) -> CloneRecord:
+    """Read a description that a stranger may have written: what it says must fit where it lies."""
+    told = json.loads(path.read_text())
+    record = CloneRecord(
+        str(told["name"]),
+        str(uuid.UUID(path.parent.name)),
+        str(told["uri"]),
+        CaptureId(str(told["capture"])),
+        str(path.parent),
+        int(told["started_ns"]),
+        float(told["seconds"]),
+    )
+    if told["uuid"] != record.uuid:
+        raise ValueError("the description is another clone's")
+    return record
+
+
 def remove_clone(hypervisor: Hypervisor, store: CaseStore, name: str) -> CloneRecord:
-    """Destroy a clone and its files.
+    """Destroy a clone and its files; a domain that does not say of itself that it is this case's clone is left alone.
 
     Raises
     ------
     UsageError
-        If the case has no clone of that name or UUID; nothing else is ever destroyed by this.
+        If the case has no clone of that name or UUID, or the domain of that UUID is not one; nothing was done.
+    GuestError
+        If libvirt does not end it: its files are still there.
     """
     for clone in list_clones(store):
         if name in (clone.name, clone.uuid):
-            with contextlib.suppress(GuestNotFoundError, libvirt.libvirtError, WorkbenchError):
-                hypervisor.guest(clone.uuid).domain.destroy()
-            shutil.rmtree(store.path / "clones" / clone.uuid, ignore_errors=True)
+            _end(hypervisor, store, clone)
+            shutil.rmtree(store.path / "clones" / clone.uuid)
             return clone
     known = ", ".join(each.name for each in list_clones(store)) or "none"
     raise UsageError(f"no clone {name!r} in this case", known=known)
+
+
+def _end(hypervisor: Hypervisor, store: CaseStore, clone: CloneRecord) -> None:
+    try:
+        guest = hypervisor.guest(clone.uuid)
+        if clone_owner(guest.xml()) != store.id:
+            raise UsageError("a domain has the clone's UUID and is none", name=guest.name, uuid=clone.uuid)
+        with translate(f"ending the clone {clone.name}"):
+            guest.domain.destroy()
+    except (GuestNotFoundError, GuestGoneError):
+        return

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.model import CLUSTER, CaptureId, CaptureRecord, RegionKind
+from workbench.model import CLUSTER, CaptureId, RegionKind
 from workbench.store import CaptureView, CaseStore
 
-__all__ = ["Blocks", "Content", "difference", "disk_runs", "same_shape"]
+__all__ = ["Blocks", "Content", "difference", "disk_runs"]
 
 _RUN = 64
 """Most clusters in one write."""
@@ -71,13 +71,31 @@ class Content:
     def only(self, name: str, wanted: NDArray[np.int64]) -> Blocks:
         """Return the blocks `wanted` of region `name`; all of them must be covered."""
         known = self.regions[name]
+        if len(known.indices) == len(wanted):  # then they are the same ones, and nothing need be copied
+            return known
         return Blocks(wanted, known.content[np.searchsorted(known.indices, wanted)])
+
+    def blocks(self, name: str, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the content of the blocks `wanted` of region `name`, from here or the store; nothing is kept."""
+        known = self.regions.get(name, Blocks(np.zeros(0, np.int64), np.zeros((0, 0), np.uint8)))
+        here = np.isin(wanted, known.indices, assume_unique=True)
+        if not here.any():
+            return self.view.region(name).read_blocks(wanted)
+        content = np.empty((len(wanted), known.content.shape[1]), np.uint8)
+        content[here] = known.content[np.searchsorted(known.indices, wanted[here])]
+        if not here.all():
+            content[~here] = self.view.region(name).read_blocks(wanted[~here])
+        return content
 
 
 def difference(store: CaseStore, now: CaptureId, target: CaptureId, kind: RegionKind) -> dict[str, NDArray[np.int64]]:
-    """Return the blocks of `target`'s regions of this kind that differ from `now`, per region name."""
-    names = {each.spec.name for each in store.record(target).regions if each.spec.kind is kind}
-    return {name: indices for name, indices in store.diff(now, target).items() if name in names and len(indices)}
+    """Return the blocks of this kind in which `target` and `now` differ, per region that both have."""
+    shared = _names(store, now, kind) & _names(store, target, kind)
+    return {name: indices for name, indices in store.diff(now, target).items() if name in shared and len(indices)}
+
+
+def _names(store: CaseStore, capture: CaptureId, kind: RegionKind) -> set[str]:
+    return {each.spec.name for each in store.record(capture).regions if each.spec.kind is kind}
 
 
 def disk_runs(blocks: Blocks, view: CaptureView, region: str) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -105,16 +123,3 @@ def _runs(indices: NDArray[np.int64], total: int) -> Iterator[tuple[int, int]]:
         start, end = index, index + 1
     if start >= 0:
         yield start, min(end, total)
-
-
-def same_shape(a: CaptureRecord, b: CaptureRecord) -> list[str]:
-    """Return in words how the memory and disk regions of two captures differ in shape; empty where they are alike."""
-    shapes = [
-        {r.spec.name: r.spec.length for r in record.regions if r.spec.kind is not RegionKind.STATE} for record in (a, b)
-    ]
-    names = sorted(set(shapes[0]) | set(shapes[1]))
-    return [
-        f"{name}: {shapes[0].get(name, 'absent')} now, {shapes[1].get(name, 'absent')} then"
-        for name in names
-        if shapes[0].get(name) != shapes[1].get(name)
-    ]

@@ -1,25 +1,42 @@
 """The XML of a copy: another name and UUID, other files and sockets, no way to the outside.
 
-Works on the migratable XML that a capture holds. Guest-made text never becomes a host path: only paths that libvirt
-itself put into the XML are replaced, by paths of ours. Refuses guests with host devices or shared folders, whose state
-lies outside any capture.
+Works on the migratable XML that a capture holds, which may come from a stranger: only kinds of devices that are known
+are let through, paths that a clone would write to are replaced by paths of ours, and programs, raw QEMU arguments and
+files that libvirt would not have chosen itself are refused. Refuses guests with host devices or shared folders, whose
+state lies outside any capture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from workbench.errors import UnsupportedError
 
-__all__ = ["clone_xml", "same_xml"]
+__all__ = ["CLONE_NAMESPACE", "clone_owner", "clone_xml", "interface_aliases", "same_xml"]
 
-_OUTSIDE = ("hostdev", "filesystem", "redirdev", "tpm", "shmem", "vsock")
+CLONE_NAMESPACE = "https://rewind-workbench.invalid/clone"
+"""Namespace of the element in <metadata> by which a domain is known to be a clone of a case."""
+
+_OUTSIDE = ("hostdev", "filesystem", "redirdev", "tpm", "shmem", "vsock", "smartcard", "crypto", "pstore", "nvram")
+_INSIDE = {
+    *("emulator", "disk", "controller", "serial", "parallel", "console", "channel", "input", "graphics", "sound"),
+    *("audio", "video", "interface", "memballoon", "rng", "watchdog", "panic", "memory", "iommu", "hub"),
+}
+"""Devices whose whole state a capture holds, or that have none."""
 
 
 def clone_xml(
-    xml: str, *, name: str, uuid: str, directory: Path, disks: Mapping[str, Path], network: bool = False
+    xml: str,
+    *,
+    name: str,
+    uuid: str,
+    directory: Path,
+    disks: Mapping[str, Path],
+    network: bool = False,
+    case: str = "",
+    emulators: Collection[str] = (),
 ) -> str:
     """Return the XML of a clone.
 
@@ -34,6 +51,10 @@ def clone_xml(
     network : bool
         Leave the interfaces as they are. Otherwise each becomes a user-mode one with its link down; the card, its
         MAC and its PCI address stay, since the guest's memory knows them.
+    case : str
+        The case that the clone belongs to, written into its metadata.
+    emulators : collection of str
+        Programs that libvirt itself would start.
 
     Raises
     ------
@@ -42,22 +63,53 @@ def clone_xml(
     """
     root = ET.fromstring(xml)
     _refuse_outside(root)
+    _refuse_strange(root, emulators)
     _set_text(root, "name", name)
     _set_text(root, "uuid", uuid)
+    _name_owner(root, case)
     _point_disks(root, disks)
     _move_channels(root, directory)
+    _quiet_devices(root)
     if not network:
         _cut_network(root)
-    for graphics in root.iterfind("./devices/graphics"):
-        _free_graphics(graphics)
     return ET.tostring(root, encoding="unicode")
 
 
-def same_xml(xml: str) -> str:
-    """Return the XML by which the guest itself is started again from a capture of it."""
+def same_xml(xml: str, present: str) -> str:
+    """Return the XML by which the guest itself is started again from a capture of it.
+
+    Parameters
+    ----------
+    xml : str
+        Migratable XML of the moment.
+    present : str
+        The same of the present: a disk that both have keeps the image that it has now.
+
+    Raises
+    ------
+    UnsupportedError
+        If the guest has a device whose state a capture does not hold.
+    """
     root = ET.fromstring(xml)
     _refuse_outside(root)
+    now = {_target(disk): disk for disk in ET.fromstring(present).iterfind("./devices/disk")}
+    for disk in root.iterfind("./devices/disk"):
+        today = now.get(_target(disk))
+        if today is not None and disk.find("readonly") is None:
+            _take_image(disk, today)
     return ET.tostring(root, encoding="unicode")
+
+
+def interface_aliases(xml: str) -> list[str]:
+    """Return the aliases (`net0`) of the network cards in a live domain's XML."""
+    found = (alias.get("name", "") for alias in ET.fromstring(xml).iterfind("./devices/interface/alias"))
+    return [name for name in found if name]
+
+
+def clone_owner(xml: str) -> str | None:
+    """Return the case of which a domain is a clone, from its XML; None if it is no clone of any."""
+    element = ET.fromstring(xml).find(f"./metadata/{{{CLONE_NAMESPACE}}}clone")
+    return None if element is None else element.get("case")
 
 
 def _refuse_outside(root: ET.Element) -> None:
@@ -66,6 +118,28 @@ def _refuse_outside(root: ET.Element) -> None:
             raise UnsupportedError(
                 f"the guest has a <{kind}> device, whose state no capture holds", cure="Detach it before the capture"
             )
+    for interface in root.iterfind("./devices/interface"):
+        if interface.get("type") == "hostdev":
+            raise UnsupportedError("a network card is a host device, whose state no capture holds")
+    if root.find("./os/nvram") is not None:
+        raise UnsupportedError("the guest has UEFI variables in a file, which no capture holds")
+
+
+def _refuse_strange(root: ET.Element, emulators: Collection[str]) -> None:
+    """Refuse what an ordinary guest has not and a case of a stranger might: it would run with libvirt's rights."""
+    for element in root:
+        if element.tag.startswith("{"):
+            raise UnsupportedError(f"the captured XML has raw arguments for QEMU ({element.tag.rpartition('}')[2]})")
+    for device in root.iterfind("./devices/*"):
+        if device.tag not in _INSIDE:
+            raise UnsupportedError(f"the guest has a <{device.tag}> device, which no clone is known to get right")
+        if device.tag == "memory" and device.get("model") != "dimm":
+            raise UnsupportedError("the guest has memory that lies in a file of the host", model=device.get("model"))
+        if device.tag == "rng" and device.find("backend[@model='egd']") is not None:
+            raise UnsupportedError("the guest gets its random numbers from a program of the host")
+    emulator = root.findtext("./devices/emulator")
+    if emulator is not None and emulator not in emulators:
+        raise UnsupportedError("the captured XML names a program that libvirt does not know", emulator=emulator)
 
 
 def _set_text(root: ET.Element, tag: str, text: str) -> None:
@@ -75,48 +149,105 @@ def _set_text(root: ET.Element, tag: str, text: str) -> None:
     element.text = text
 
 
+def _name_owner(root: ET.Element, case: str) -> None:
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = ET.SubElement(root, "metadata")
+    for old in metadata.findall(f"{{{CLONE_NAMESPACE}}}clone"):
+        metadata.remove(old)
+    ET.SubElement(metadata, f"{{{CLONE_NAMESPACE}}}clone", {"case": case})
+
+
+def _target(disk: ET.Element) -> str:
+    target = disk.find("target")
+    return target.get("dev", "") if target is not None else ""
+
+
+def _take_image(disk: ET.Element, today: ET.Element) -> None:
+    """Give `disk` the image of `today`, with whatever says how to open it."""
+    for tag in ("source", "backingStore", "mirror", "encryption", "auth"):
+        for element in disk.findall(tag):
+            disk.remove(element)
+        if tag != "mirror":
+            disk.extend(today.findall(tag))
+    disk.set("type", today.get("type", "file"))
+    kind = today.find("driver")
+    if kind is not None and kind.get("type"):
+        _driver(disk).set("type", kind.get("type", ""))
+
+
+def _driver(disk: ET.Element) -> ET.Element:
+    driver = disk.find("driver")
+    return ET.SubElement(disk, "driver", {"name": "qemu"}) if driver is None else driver
+
+
 def _point_disks(root: ET.Element, disks: Mapping[str, Path]) -> None:
     for disk in root.iterfind("./devices/disk"):
-        target = disk.find("target")
-        overlay = disks.get(target.get("dev", "")) if target is not None else None
-        if overlay is None:
-            if disk.find("readonly") is None and disk.get("device", "disk") == "disk":
-                raise UnsupportedError(
-                    "the captured XML has a disk that the capture does not hold", disk=disk.get("type")
-                )
+        overlay = disks.get(_target(disk))
+        if overlay is not None:
+            _point_disk(disk, overlay)
             continue
-        for tag in ("source", "backingStore", "mirror"):
-            for element in disk.findall(tag):
-                disk.remove(element)
-        disk.set("type", "file")
-        # Position matters to no reader; libvirt wants <driver> to say qcow2 whatever the original was.
-        ET.SubElement(disk, "source", {"file": str(overlay)})
-        driver = disk.find("driver")
-        if driver is None:
-            driver = ET.SubElement(disk, "driver", {"name": "qemu"})
-        driver.set("type", "qcow2")
-        if driver.get("cache") in ("none", "directsync") or driver.get("io") in ("native", "io_uring"):
-            driver.set("cache", "writeback")
-            driver.attrib.pop("io", None)
+        if disk.find("readonly") is None and disk.get("device", "disk") not in ("cdrom", "floppy"):
+            raise UnsupportedError("the captured XML has a disk that the capture does not hold", disk=_target(disk))
+        if disk.find("readonly") is None:  # a floppy of the guest's; a clone may read it
+            ET.SubElement(disk, "readonly")
+
+
+def _point_disk(disk: ET.Element, overlay: Path) -> None:
+    if disk.get("device", "disk") != "disk":
+        raise UnsupportedError("a raw SCSI device cannot be cloned", disk=_target(disk))
+    # A <backingStore/> left there would have libvirt open the overlay without what lies under it: it reads as zeros.
+    for tag in ("source", "backingStore", "mirror", "encryption", "auth", "transient"):
+        for element in disk.findall(tag):
+            disk.remove(element)
+    disk.set("type", "file")
+    ET.SubElement(disk, "source", {"file": str(overlay)})
+    driver = _driver(disk)
+    driver.set("type", "qcow2")
+    if driver.get("cache") in ("none", "directsync") or driver.get("io") in ("native", "io_uring"):
+        driver.set("cache", "writeback")
+        driver.attrib.pop("io", None)
 
 
 def _move_channels(root: ET.Element, directory: Path) -> None:
     """Give every character device of the clone its own end: same front end, other path; nothing reaches out."""
+    taken: set[str] = set()
+
+    def ours(name: str, number: int) -> str:
+        free = name if name and name not in taken else f"{number}-{name}"
+        taken.add(free)
+        return str(directory / free)
+
     for number, device in enumerate(root.iterfind("./devices/*")):
         if device.tag not in ("serial", "console", "channel", "parallel"):
             continue
         log = device.find("log")
         if log is not None:
-            log.set("file", str(directory / f"{device.tag}.log"))
+            log.set("file", ours(f"{device.tag}.log", number))
         source = device.find("source")
         if device.get("type") == "unix" and source is not None and source.get("path"):
-            source.set("path", str(directory / Path(source.get("path", "")).name))
+            source.set("path", ours(Path(source.get("path", "")).name, number))
             source.set("mode", "bind")
         elif device.get("type") not in ("pty", "unix", "null", "spicevmc", "vc"):
             device.set("type", "unix")
-            if source is not None:
-                device.remove(source)
-            ET.SubElement(device, "source", {"mode": "bind", "path": str(directory / f"char{number}.sock")})
+            for element in (*device.findall("source"), *device.findall("protocol")):
+                device.remove(element)
+            ET.SubElement(device, "source", {"mode": "bind", "path": ours(f"char{number}.sock", number)})
+
+
+def _quiet_devices(root: ET.Element) -> None:
+    """Keep screens on loopback at a free port, and sound to nobody."""
+    devices = root.find("devices")
+    assert devices is not None
+    for graphics in devices.findall("graphics"):
+        if graphics.get("type") in ("vnc", "spice"):
+            _free_graphics(graphics)
+        elif graphics.get("type") != "egl-headless":
+            devices.remove(graphics)
+    for audio in devices.findall("audio"):
+        identity = audio.get("id", "1")
+        audio.clear()
+        audio.attrib.update({"id": identity, "type": "none"})
 
 
 def _cut_network(root: ET.Element) -> None:
@@ -136,8 +267,6 @@ def _cut_network(root: ET.Element) -> None:
 
 def _free_graphics(graphics: ET.Element) -> None:
     """Let libvirt choose a free port, on loopback only."""
-    if graphics.get("type") not in ("vnc", "spice"):
-        return
     for attribute in ("port", "tlsPort", "websocket", "socket"):
         graphics.attrib.pop(attribute, None)
     graphics.set("autoport", "yes")

@@ -55,4 +55,3 @@ def overlay(backing: Path, path: Path) -> None:
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
         raise GuestError(f"no overlay for the clone: {made.stderr.strip()}", path=str(path))
-    path.chmod(0o666)  # QEMU may run as another user

@@ -17,9 +17,11 @@ from workbench.guest.connection import Hypervisor
 from workbench.model import CLUSTER, PAGE, CaptureId, CaptureRecord, RegionKind
 from workbench.progress import Progress, ProgressEvent, silent
 from workbench.rewind.clone import CloneRecord, start_clone
-from workbench.rewind.content import difference, same_shape
-from workbench.rewind.in_place import Rewound, rewind_in_place
+from workbench.rewind.content import difference
+from workbench.rewind.in_place import rewind_in_place
+from workbench.rewind.outcome import Rewound
 from workbench.rewind.restart import rewind_by_restart
+from workbench.rewind.shape import same_shape
 from workbench.store import CaseStore
 from workbench.timeline.current import current_capture, last_rewind
 
@@ -130,7 +132,9 @@ def _in_production(session: CaptureSession, target: CaptureId) -> Rewound:
     except UnsupportedError as error:
         why = error.message
     except RewindError as error:
-        if error.guest_is != "as before" or not isinstance(error.__cause__, MonitorError):
+        # A device that refuses its state may take it in a fresh QEMU; one that was restarted already may not.
+        refused = isinstance(error.__cause__, MonitorError) and "restarted" not in error.facts
+        if error.guest_is != "as before" or not refused:
             raise
         why = error.message
     session.progress(
@@ -158,7 +162,8 @@ def plan_rewind(store: CaseStore, target: CaptureId, mode: Mode) -> RewindPlan:
         for kind in (RegionKind.MEMORY, RegionKind.DISK)
     ]
     behind = _left_behind(store, present, record)
-    return RewindPlan(name, mode, record, present, counts[0], counts[1], tuple(same_shape(present, record)), behind)
+    reshaped = tuple(same_shape(store.view(present.id), store.view(target)))
+    return RewindPlan(name, mode, record, present, counts[0], counts[1], reshaped, behind)
 
 
 def _left_behind(store: CaseStore, present: CaptureRecord, target: CaptureRecord) -> int:

@@ -1,8 +1,10 @@
 """Put a half rewound guest right from another process: the guard's cure after a killed rewind.
 
-`python -m workbench.rewind.recover URI UUID CASE SAFETY` takes the guest, found paused and between two moments, to
-the safety capture, in place if it can, by restarting it if not. Preconditions: the killed process is gone, so claim and
-lock are free. Safe to run twice. Refuses to touch a guest whose disks or memory it cannot compare with the case.
+`python -m workbench.rewind.recover URI UUID CASE SAFETY TARGET run|stay` takes the guest, found paused and between two
+moments, to the safety capture, in place if it can, by restarting it if not. A guest that runs, and whose rewind is
+noted in the case, is whole: it is left as it is. Preconditions: claim and lock become free, since their holder is
+killed or ends; as long as it lives, only waited for. Safe to run twice. Refuses to touch a guest whose claim somebody
+else holds.
 """
 
 from __future__ import annotations
@@ -11,88 +13,147 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import libvirt
-
 from workbench.capture.pause import Laps
-from workbench.capture.session import DEVICES, CaptureSession
+from workbench.capture.session import CaptureSession
 from workbench.errors import GuestBusyError, GuestNotFoundError, StoreBusyError, WorkbenchError
+from workbench.guest.claim import Claim
 from workbench.guest.connection import Guest, Hypervisor
-from workbench.guest.leftovers import drop_descriptors
-from workbench.model import CaptureId, CaptureMode, RegionKind
-from workbench.rewind.apply import apply
+from workbench.guest.leftovers import drop_descriptors, sweep
+from workbench.model import CaptureId, CaptureMode, GuestId, RegionKind
+from workbench.rewind.apply import apply, devices_for
 from workbench.rewind.content import Content, difference
-from workbench.rewind.in_place import note_rewind
-from workbench.rewind.restart import restart_at
+from workbench.rewind.outcome import is_noted, note_return
+from workbench.rewind.restart import end, restart_at
+from workbench.rewind.start import resume
 from workbench.store import CaseStore
 
-__all__ = ["recover"]
-
-_PATIENCE = 10.0
+__all__ = ["Unfinished", "recover"]
 
 
-def recover(guest: Guest, store: CaseStore, safety: CaptureId) -> None:
-    """Take the guest to `safety`, whatever half-way state it is found in.
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A rewind whose process is gone.
 
-    The half-way state is captured as it is (compared whole with the safety capture, so the difference is known
-    exactly), then undone.
+    Attributes
+    ----------
+    store : CaseStore
+    guest : GuestId
+    safety, target : CaptureId
+        Where it came from, and where it was to go.
+    run : bool
+        Whether the guest ran before.
+    """
+
+    store: CaseStore
+    guest: GuestId
+    safety: CaptureId
+    target: CaptureId
+    run: bool
+
+
+def recover(hypervisor: Hypervisor, unfinished: Unfinished) -> None:
+    """Take the guest to the safety capture, whatever half-way state it is found in, unless it is whole.
 
     Raises
     ------
+    GuestBusyError, StoreBusyError
+        Somebody works on it: nothing was done.
     WorkbenchError
-        If neither in place nor restart worked; the guest is as it was found.
+        Neither in place nor restart worked; the guest is off, or paused as it was found.
     """
-    with contextlib.suppress(WorkbenchError):
-        if guest.is_running():
-            guest.monitor.execute("stop")
+    guest = _find(hypervisor, unfinished)
+    name = guest.name if guest is not None else unfinished.guest
+    claim = Claim(unfinished.guest, name)
     try:
-        with _session(guest, store, safety) as session:
-            found = session.capture(CaptureMode.SAFETY, f"found half way in a rewind; taken back to {safety[:12]}")
-            content = Content(store.view(safety))
-            for kind in (RegionKind.MEMORY, RegionKind.DISK):
-                content.cover(difference(store, found.id, safety, kind), kind)
-            apply(session, content, store.view(found.id).region(DEVICES).open().read(), Laps())
-            note_rewind(store, guest.id, safety, None)
+        if guest is not None and is_whole(guest, unfinished):
+            sweep(guest.monitor)
+            return
+    finally:
+        claim.close()
+    holding = [unfinished.target]
+    if guest is not None:
+        try:
+            _in_place(guest, unfinished, holding)
+        except (GuestBusyError, StoreBusyError):
+            raise
+        except Exception:  # noqa: BLE001  (whatever it is, a new QEMU is what is left)
+            end(guest)
+        else:
+            return
+    _restart(hypervisor, unfinished, name, holding)
+
+
+def _find(hypervisor: Hypervisor, unfinished: Unfinished) -> Guest | None:
+    try:
+        return hypervisor.guest(unfinished.guest)
+    except GuestNotFoundError:
+        return None
+
+
+def is_whole(guest: Guest, unfinished: Unfinished) -> bool:
+    """Tell whether the rewind got to its end: it notes itself, and only then lets the guest run."""
+    return guest.is_running() and is_noted(unfinished.store, unfinished.guest, unfinished.safety)
+
+
+def _in_place(guest: Guest, unfinished: Unfinished, holding: list[CaptureId]) -> None:
+    """Capture the half-way state as it is, compared whole with the safety capture, and undo exactly the difference."""
+    store, safety = unfinished.store, unfinished.safety
+    if guest.is_running():
+        guest.monitor.execute("stop")
+    with CaptureSession(guest, store, parent=safety) as session:
+        reason = f"found half way in a rewind; taken back to {safety[:12]}"
+        found = session.capture(CaptureMode.SAFETY, reason)
+        holding.append(found.id)
+        content = Content(store.view(safety))
+        for kind in (RegionKind.MEMORY, RegionKind.DISK):
+            content.cover(difference(store, found.id, safety, kind), kind)
+        apply(session, content, devices_for(session, content.view, store.view(found.id)), Laps())
+        note_return(store, unfinished.guest, safety)
+        if unfinished.run:
             guest.monitor.execute("cont")
             drop_descriptors(guest.monitor)
-    except WorkbenchError:
-        _restart(guest.hypervisor, store, guest, safety)
 
 
-def _restart(hypervisor: Hypervisor, store: CaseStore, guest: Guest | None, safety: CaptureId) -> None:
-    """Start the guest anew at the safety capture; its disks hold the newest capture, the safety one, or a mixture."""
-    identity = store.record(safety).guest
-    if guest is not None:
-        with contextlib.suppress(libvirt.libvirtError):
-            guest.domain.destroy()
-    restart_at(hypervisor, store, store.captures(identity)[-1].id, safety)
-    note_rewind(store, identity, safety, None)
+def _restart(hypervisor: Hypervisor, unfinished: Unfinished, name: str, holding: Sequence[CaptureId]) -> None:
+    """Start the guest, which is off, anew at the safety capture."""
+    store, safety = unfinished.store, unfinished.safety
+    claim = Claim(unfinished.guest, name)
+    try:
+        with store.writer(unfinished.guest):
+            guest = restart_at(hypervisor, store, safety, safety, holding=holding)
+            with contextlib.suppress(WorkbenchError):  # a full disk must not keep a whole guest from running
+                note_return(store, unfinished.guest, safety)
+            if unfinished.run:
+                resume(guest)
+    finally:
+        claim.close()
 
 
-def _session(guest: Guest, store: CaseStore, parent: CaptureId) -> CaptureSession:
-    """Open a session; the dead process's claim and lock may need a moment to be dropped by the kernel."""
-    deadline = time.monotonic() + _PATIENCE
+def _until_free(hypervisor: Hypervisor, unfinished: Unfinished) -> None:
+    """Recover as soon as nobody works on the guest; if the one who does brings it to an end, there is nothing to do."""
+    pause = 0.02
     while True:
         try:
-            return CaptureSession(guest, store, parent=parent)
+            recover(hypervisor, unfinished)
         except (GuestBusyError, StoreBusyError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+            guest = _find(hypervisor, unfinished)
+            if guest is not None and is_whole(guest, unfinished):
+                return
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+        else:
+            return
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the recovery: `recover.py URI UUID CASE SAFETY`."""
-    uri, uuid, case, safety = arguments
+    """Run the recovery: `recover.py URI UUID CASE SAFETY TARGET run|stay`."""
+    uri, uuid, case, safety, target, then = arguments
     with Hypervisor(uri) as hypervisor:
         store = CaseStore.open(Path(case))
-        try:
-            guest = hypervisor.guest(uuid)
-        except GuestNotFoundError:
-            _restart(hypervisor, store, None, CaptureId(safety))
-        else:
-            recover(guest, store, CaptureId(safety))
+        _until_free(hypervisor, Unfinished(store, GuestId(uuid), CaptureId(safety), CaptureId(target), then == "run"))
 
 
 if __name__ == "__main__":

@@ -1,39 +1,49 @@
 """Take a guest back to a moment by starting a new QEMU for it: where in place is impossible.
 
 Preconditions: the claim and the writer are held, and a safety capture of the very moment at which the old QEMU ended
-exists. The images are written while nothing runs, changed clusters only. On success the domain runs at the moment, in a
-new QEMU; its persistent configuration is untouched. On failure the domain is started from the safety capture; if that
-fails too it is off, and the error says so. Refuses disks that are no local image.
+exists. The images are written while nothing runs, changed clusters only, and they are the images of the present:
+whatever files the guest had then, what it has now is what the safety capture describes. On success the domain runs at
+the moment, in a new QEMU; its persistent configuration is untouched. On failure the domain is started from the safety
+capture; if that fails too it is off, and the error says so. Refuses, before it ends anything, disks that are no local
+image, that were there then and are not now, or that have another size.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 from xml.etree import ElementTree as ET
 
 import libvirt
+import numpy as np
+from numpy.typing import NDArray
 
 from workbench.capture.session import XML, CaptureSession
 from workbench.errors import GuestError, GuestGoneError, RewindError, UnsupportedError, WorkbenchError
 from workbench.guest.connection import Guest, Hypervisor
+from workbench.guest.disks import read_disks
+from workbench.guest.health import check_io_moves
+from workbench.guest.process import HeldProcess
 from workbench.guest.tools import find_tool
 from workbench.model import CaptureId, CaptureMode, CaptureRecord, RegionKind
 from workbench.progress import Progress, silent
 from workbench.rewind.content import Blocks, difference, disk_runs
 from workbench.rewind.domain import same_xml
-from workbench.rewind.in_place import Rewound, note_rewind, recovery_command
+from workbench.rewind.outcome import Rewound, note_return, note_rewind, recovery_command
 from workbench.rewind.start import resume, start_moment
 from workbench.store import CaptureView, CaseStore
 
-__all__ = ["restart_at", "rewind_by_restart"]
+__all__ = ["end", "restart_at", "rewind_by_restart", "started_again"]
 
 _COMMANDS = 200
-_LIMIT = 300.0
+_LIMIT = 600.0
 
 
 def rewind_by_restart(session: CaptureSession, target: CaptureId) -> Rewound:
@@ -41,65 +51,131 @@ def rewind_by_restart(session: CaptureSession, target: CaptureId) -> Rewound:
 
     Raises
     ------
+    UnsupportedError, CaptureError, GuestError, StoreError
+        Nothing happened to the guest: it cannot be restarted at this moment, or no safety capture could be taken.
     RewindError
         `guest_is` says what holds: "as before" means restarted from the safety capture.
     """
-    began = time.monotonic_ns()
+    _refuse_impossible(session, target)
+    ran = session.guest.is_running()
     session.begin()
     safety: CaptureRecord | None = None
+    began = time.monotonic_ns()
     try:
         with session.prepare() as prepared, session.pause(limit=_LIMIT) as laps:
             taken = session.take(prepared, laps)
             safety = session.keep(prepared, taken, CaptureMode.SAFETY, f"before the restart at {target[:12]}")
-            session.guard.arm(_LIMIT, recovery_command(session, safety.id))
-            _end(session.guest)
-            began = time.monotonic_ns()
+            session.guard.arm(_LIMIT, recovery_command(session, safety.id, target, run=ran))
+            end(session.guest)
     except GuestGoneError:
         if safety is None:
             raise
     assert safety is not None
-    hypervisor, store = session.guest.hypervisor, session.store
-    try:
-        restart_at(hypervisor, store, safety.id, target, progress=session.progress)
-        note_rewind(store, session.guest.id, target, safety.id)
-    except WorkbenchError as error:
-        _as_before(hypervisor, store, safety.id, target, error)
-    session.guard.disarm()
-    counts = {kind: difference(store, safety.id, target, kind) for kind in (RegionKind.MEMORY, RegionKind.DISK)}
-    pages, clusters = (sum(len(each) for each in counts[kind].values()) for kind in counts)
+    started = _start(session, safety.id, target, run=ran)
     downtime = time.monotonic_ns() - began
-    return Rewound(store.record(target), safety, "restarted", downtime, pages, clusters, {"restart": downtime})
+    _see_it_alive(session, started, run=ran)
+    counts = {kind: difference(session.store, safety.id, target, kind) for kind in (RegionKind.MEMORY, RegionKind.DISK)}
+    pages, clusters = (sum(len(each) for each in counts[kind].values()) for kind in counts)
+    record = session.store.record(target)
+    return Rewound(record, safety, "restarted", downtime, pages, clusters, {"restart": downtime})
 
 
-def _end(guest: Guest) -> None:
-    with contextlib.suppress(libvirt.libvirtError):
-        guest.domain.destroy()
-
-
-def _as_before(
-    hypervisor: Hypervisor, store: CaseStore, safety: CaptureId, target: CaptureId, cause: WorkbenchError
-) -> None:
+def _start(session: CaptureSession, safety: CaptureId, target: CaptureId, *, run: bool) -> Guest:
+    hypervisor, store = session.guest.hypervisor, session.store
+    started: Guest | None = None
     try:
-        restart_at(hypervisor, store, target, safety)
-        note_rewind(store, store.record(safety).guest, safety, None)
+        started = restart_at(hypervisor, store, target, safety, holding=[safety], progress=session.progress)
+        note_rewind(store, session.guest.id, target, safety)
+        if run:
+            resume(started)
+    except Exception as error:  # noqa: BLE001  (whatever it is, the guest is off or half way)
+        if started is not None:
+            end(started)
+        started_again(session, safety, target, error, _said(error), run=run)
+    return started
+
+
+def _see_it_alive(session: CaptureSession, started: Guest, *, run: bool) -> None:
+    try:
+        session.guard.disarm()
+        if run:
+            check_io_moves(started, read_disks(started))
     except WorkbenchError as error:
         raise RewindError(
-            f"the restart failed ({cause}), and so did restarting from the safety capture ({error})",
+            f"the guest was restarted at the moment, but something is wrong with it: {error.message}",
+            guest_is="as asked",
+            cure=f"Look at it, or undo: workbench undo {started.name}",
+        ) from error
+
+
+def end(guest: Guest) -> None:
+    """End a QEMU for certain: nothing half rewound may ever run on, also where libvirt does not want to.
+
+    On success, and if it had ended before, it is gone.
+    """
+    with contextlib.suppress(GuestError, OSError, libvirt.libvirtError):
+        held = HeldProcess(guest.pid, guest.id, guest.name)
+        try:
+            with contextlib.suppress(libvirt.libvirtError):
+                guest.domain.destroy()
+            if held.alive():
+                signal.pidfd_send_signal(held.pidfd, signal.SIGKILL)
+        finally:
+            held.close()
+
+
+def started_again(
+    session: CaptureSession, safety: CaptureId, target: CaptureId, cause: BaseException, why: str, *, run: bool
+) -> NoReturn:
+    """Start the guest, which is off, from the safety capture after a rewind to `target` failed of `cause`.
+
+    Raises
+    ------
+    RewindError
+        Always. "as before": it was started again. "unknown": it is off.
+    """
+    hypervisor, store = session.guest.hypervisor, session.store
+    try:
+        started = restart_at(hypervisor, store, safety, safety, holding=[target], progress=session.progress)
+        note_return(store, session.guest.id, safety)
+        if run:
+            resume(started)
+        session.guard.disarm()
+    except Exception as error:  # noqa: BLE001  (whatever it is, the guest is off)
+        raise RewindError(
+            f"the rewind failed ({why}), and so did restarting from the safety capture ({_said(error)})",
             guest_is="unknown",
-            cure=f"The domain is off; start a clone of {safety[:12]} to work on",
+            cure=f"The domain is off or paused; start a clone of {safety[:12]} to work on",
         ) from cause
-    raise RewindError(f"the restart at the moment failed: {cause}", guest_is="as before") from cause
+    raise RewindError(
+        f"the rewind failed ({why}); the guest was started again from the safety capture",
+        guest_is="as before",
+        restarted=True,
+    ) from cause
+
+
+def _said(error: BaseException) -> str:
+    return error.message if isinstance(error, WorkbenchError) else repr(error)
 
 
 def restart_at(
     hypervisor: Hypervisor,
     store: CaseStore,
-    now: CaptureId,
     target: CaptureId,
+    safety: CaptureId,
     *,
+    holding: Sequence[CaptureId],
     progress: Progress = silent,
 ) -> Guest:
-    """Start the domain that is off at `target`; where its images differ from `now`, they hold `target` already.
+    """Start the domain that is off, paused at `target`.
+
+    Parameters
+    ----------
+    safety : CaptureId
+        Describes the images that the domain had when it ended.
+    holding : sequence of CaptureId
+        What the images may hold, cluster by cluster, besides the target's content. A disk that none of these captures
+        has was not touched since the target.
 
     Raises
     ------
@@ -107,22 +183,55 @@ def restart_at(
         The domain is off.
     """
     view = store.view(target)
-    xml = same_xml(view.region(XML).open().read().decode())
-    images = _images(xml)
-    differing = difference(store, now, target, RegionKind.DISK)
-    for region, indices in differing.items():
+    present = _xml(store.view(safety))
+    xml = same_xml(_xml(view), present)
+    images = _images(present)
+    for region, indices in _differing(store, holding, target).items():
         path, kind = images[region]
         _write_image(path, kind, view, region, Blocks(indices, view.region(region).read_blocks(indices)))
-    started = start_moment(hypervisor, xml, view, progress=progress)
-    resume(started)
-    return started
+    return start_moment(hypervisor, xml, view, progress=progress)
+
+
+def _differing(store: CaseStore, holding: Sequence[CaptureId], target: CaptureId) -> dict[str, NDArray[np.int64]]:
+    found: dict[str, NDArray[np.int64]] = {}
+    for each in holding:
+        for region, indices in difference(store, each, target, RegionKind.DISK).items():
+            found[region] = np.union1d(found[region], indices) if region in found else indices
+    return found
+
+
+def _xml(view: CaptureView) -> str:
+    return view.region(XML).open().read().decode()
+
+
+def _refuse_impossible(session: CaptureSession, target: CaptureId) -> None:
+    """Raise `UnsupportedError` or `GuestError` for what would only be found out when the guest is off."""
+    view = session.store.view(target)
+    present = session.guest.xml(migratable=True)
+    same_xml(_xml(view), present)
+    images = _images(present)
+    now = {disk.region: disk.size for disk in session.disks}
+    for region in view.record.regions:
+        if region.spec.kind is not RegionKind.DISK:
+            continue
+        if now.get(region.spec.name) != region.spec.length:
+            raise UnsupportedError(
+                f"{region.spec.name} was there then and is not, or not as large, now",
+                expected=region.spec.length,
+                found=now.get(region.spec.name),
+                cure="Attach the disk as it was, or clone the moment",
+            )
+        path, _kind = images[region.spec.name]
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise UnsupportedError("a disk image cannot be written by us", path=str(path))
+    find_tool("qemu-io")
 
 
 def _images(xml: str) -> Mapping[str, tuple[Path, str]]:
     found = {}
     for disk in ET.fromstring(xml).iterfind("./devices/disk"):
         target, source, driver = disk.find("target"), disk.find("source"), disk.find("driver")
-        if target is None or source is None:
+        if target is None or source is None or disk.find("readonly") is not None:
             continue
         path = source.get("file") or source.get("dev")
         if path is None:

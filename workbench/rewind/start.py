@@ -1,14 +1,19 @@
 """Start a QEMU that *is* a captured moment: started paused, memory written in, devices loaded, then let go.
 
 A fresh QEMU of the same machine makes its ROMs, tables and options itself, so it survives its own reboot; memory is
-written straight into it, zero pages not at all. Preconditions: the disks of the XML hold the moment's content. On
-success the domain is there, still paused. On failure it is destroyed and nothing of it is left.
+written straight into it, zero pages not at all, decoded from the store while libvirt starts it. Memory that is visible
+only once the devices are loaded (video memory behind a BAR) is written after them. Preconditions: the disks of the XML
+hold the moment's content. On success the domain is there, still paused. On failure it is destroyed and nothing of it is
+left.
 """
 
 from __future__ import annotations
 
 import contextlib
+import queue
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import libvirt
 import numpy as np
@@ -21,15 +26,70 @@ from workbench.guest.devices import load_device_state
 from workbench.guest.leftovers import drop_descriptors
 from workbench.guest.memory import MemoryMap, read_memory_map
 from workbench.guest.reader import open_reader
-from workbench.model import RegionKind
+from workbench.model import PAGE, RegionKind
 from workbench.progress import Progress, ProgressEvent, silent
-from workbench.rewind.apply import write_pages
+from workbench.rewind.apply import write_hidden, write_pages
 from workbench.rewind.content import Blocks
 from workbench.store import CaptureView
 
 __all__ = ["resume", "start_moment"]
 
-_BATCH = 8192
+_BATCH = 4096
+"""Pages decoded at a time: 16 MiB."""
+_AHEAD = 16
+"""Batches decoded ahead of their writing: 256 MiB at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Some pages of one block."""
+
+    block: str
+    pages: Blocks
+
+
+class _Decoder:
+    """Reads the non-zero pages of a moment in a thread of its own, a bounded way ahead."""
+
+    def __init__(self, view: CaptureView) -> None:
+        self._view = view
+        self._queue: queue.Queue[_Batch | BaseException | None] = queue.Queue(_AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="decode memory", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for region in self._view.record.regions:
+                if region.spec.kind is RegionKind.MEMORY:
+                    self._decode(region.spec.name)
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001  (raised by whoever takes the batches)
+            self._put(error)
+
+    def _decode(self, name: str) -> None:
+        region = self._view.region(name)
+        for indices in _batches(region.nonzero()):
+            if self._stop.is_set():
+                return
+            self._put(_Batch(name, Blocks(indices, region.read_blocks(indices))))
+
+    def _put(self, item: _Batch | BaseException | None) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=0.1)
+                return
+
+    def __iter__(self) -> Iterator[_Batch]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """End the thread, whether or not all was taken."""
+        self._stop.set()
+        self._thread.join()
 
 
 def start_moment(hypervisor: Hypervisor, xml: str, view: CaptureView, *, progress: Progress = silent) -> Guest:
@@ -41,34 +101,39 @@ def start_moment(hypervisor: Hypervisor, xml: str, view: CaptureView, *, progres
         If libvirt or QEMU refuses it.
     UnsupportedError
         If its memory is not of the captured shape.
+    StoreError
+        If the moment cannot be read.
     """
-    with translate("starting a domain at a moment of the past"):
-        domain = hypervisor.connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
-    guest = Guest(hypervisor, domain)
-    try:
-        _fill_memory(guest, view, progress)
-        load_device_state(guest.monitor, view.region(DEVICES).open().read())
-    except BaseException:
-        with contextlib.suppress(libvirt.libvirtError):
-            domain.destroy()
-        raise
+    devices = view.region(DEVICES).open().read()
+    with contextlib.closing(_Decoder(view)) as decoder:
+        with translate("starting a domain at a moment of the past"):
+            domain = hypervisor.connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
+        guest = Guest(hypervisor, domain)
+        try:
+            written = _fill_memory(guest, view, decoder, progress)
+            load_device_state(guest.monitor, devices)
+            write_hidden(guest, view, written)
+        except BaseException:
+            with contextlib.suppress(libvirt.libvirtError):
+                domain.destroy()
+            raise
     return guest
 
 
-def _fill_memory(guest: Guest, view: CaptureView, progress: Progress) -> None:
+def _fill_memory(guest: Guest, view: CaptureView, decoder: _Decoder, progress: Progress) -> set[str]:
+    """Write the pages of every block that QEMU shows, and return those blocks."""
     memory = read_memory_map(guest)
     _same_memory(memory, view)
     blocks = {block.name: block for block in memory.blocks}
-    names = [each.spec.name for each in view.record.regions if each.spec.kind is RegionKind.MEMORY]
+    done, total = 0, sum(block.size for block in memory.blocks)
     with contextlib.closing(open_reader(guest, memory)) as reader:
-        for name in names:
-            if name not in blocks:
-                continue
-            region = view.region(name)
-            wanted = region.nonzero()
-            for part in _batches(wanted):
-                write_pages(reader, blocks[name], Blocks(part, region.read_blocks(part)))
-                progress(ProgressEvent(f"memory of {guest.name}", int(part[-1]), region.spec.blocks, "pages"))
+        for batch in decoder:
+            if batch.block in blocks:
+                write_pages(reader, blocks[batch.block], batch.pages)
+                done += len(batch.pages.indices) * PAGE
+                progress(ProgressEvent(f"memory of {guest.name}", done, total))
+    progress(ProgressEvent(f"memory of {guest.name}", total, total))
+    return set(blocks)
 
 
 def _batches(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -77,14 +142,14 @@ def _batches(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def _same_memory(memory: MemoryMap, view: CaptureView) -> None:
-    """Every captured block that QEMU can show must have its size; ROM blocks that are not mapped yet are QEMU's own."""
+    """Every captured block must have its size; one that QEMU does not show yet is looked at when it does."""
     found = {block.name: block.size for block in memory.blocks}
     for region in view.record.regions:
-        size = found.get(region.spec.name)
-        if region.spec.kind is RegionKind.MEMORY and size is not None and size != region.spec.length:
-            raise UnsupportedError(
-                "memory of another shape", block=region.spec.name, expected=region.spec.length, found=size
-            )
+        name, size = region.spec.name, found.get(region.spec.name)
+        if region.spec.kind is not RegionKind.MEMORY or (size is None and name in memory.unlocated):
+            continue
+        if size != region.spec.length:
+            raise UnsupportedError("memory of another shape", block=name, expected=region.spec.length, found=size)
 
 
 def resume(guest: Guest) -> None:

@@ -15,8 +15,9 @@ REWIND = "rewind"
 
 
 def last_rewind(store: CaseStore, guest: GuestId) -> Mark | None:
-    """Return the newest rewind mark of a guest, if it was ever rewound."""
-    marks = [mark for mark in store.marks(guest) if mark.kind == REWIND and mark.capture is not None]
+    """Return the newest rewind mark of a guest, if there is one; a mark of a capture that is gone counts for none."""
+    known = {each.id for each in store.captures(guest)}
+    marks = [mark for mark in store.marks(guest) if mark.kind == REWIND and mark.capture in known]
     return max(marks, key=lambda mark: mark.time_ns, default=None)
 
 
