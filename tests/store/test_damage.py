@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from blake3 import blake3
-from casebuilder import GUEST, RAM, START_NS, Built, read_all
+from casebuilder import GUEST, RAM, START_NS, Built, read_all, touched
 
 from workbench.errors import DamagedError, FormatError, MissingError, WorkbenchError
-from workbench.model import CaptureId, Damage, Mark
+from workbench.model import CaptureId, CaptureMode, Damage, Mark
 from workbench.store import CaseStore
 from workbench.store.format import DELTA_HEAD, TRAILER
 from workbench.store.packs import Pack, Packs, pack_name
@@ -168,6 +168,29 @@ def test_frame(built: Built, capture: int) -> None:
     )
     assert set(damage.captures) == touched
     raises_or_equal(built, touched)
+
+
+def test_a_base_is_needed_by_what_rests_on_it(tmp_path: Path) -> None:
+    """The second and third capture refer to no block of the damaged frame, but theirs are XORed against one."""
+    store = CaseStore.create(tmp_path / "case")
+    store.add_guest(GUEST, "demo")
+    rng, ids = np.random.default_rng(1), []
+    page = rng.integers(0, 256, (1, 4096), dtype=np.uint8)
+    with store.writer(GUEST) as writer:
+        for number in range(4):
+            with writer.begin([RAM]) as transaction:
+                transaction.put(RAM.name, np.array([0]), page)
+                ids.append(transaction.commit(time_ns=number, mode=CaptureMode.MANUAL, reason="", facts={}).id)
+            page = touched(rng, page) if number < 2 else rng.integers(0, 256, (1, 4096), dtype=np.uint8)
+    place = store.maps.region(GUEST, ids[0], RAM).place[0]
+    flip(store.path / pack_name(store.packs.table.id(int(place) >> 32)), 100)
+    (damage,) = CaseStore.open(store.path).check()
+    assert damage.what.startswith("frame of a pack is damaged; offset 8; ")
+    assert damage.captures == tuple(ids[:3])
+    for capture in ids[:3]:
+        with pytest.raises(DamagedError, match="frame of a pack is damaged"):
+            read_all(CaseStore.open(store.path), capture)
+    read_all(CaseStore.open(store.path), ids[3])
 
 
 def test_footer(built: Built) -> None:

@@ -125,6 +125,8 @@ def test_every_step_may_fail(tmp_path: Path, number: int) -> None:
                 assert writer.parent == built.ids[-1]
                 assert writer.must_compare == set()
                 assert_whole(built)
+                assert len(list(built.path.glob("packs/*/*.pack"))) == len(built.ids)
+                assert len(list(built.path.glob(f"guests/{GUEST}/deltas/*"))) == len(built.ids)
                 assert writer.head(RAM.name).tobytes() == after(base, 1)[RAM.name]
                 # Nothing is put again: what the failed one was given goes into this one.
                 record = capture(writer, 2, with_puts=False)
@@ -136,6 +138,36 @@ def test_every_step_may_fail(tmp_path: Path, number: int) -> None:
             extend(built, writer, 1, seed=9)
         assert_whole(built)
         assert os.listdir(built.path / "tmp") == []
+
+
+def test_a_commit_that_cannot_be_taken_back_keeps_what_it_needs(built: Built) -> None:
+    """The record is published, its flush fails, and it will not go: then nothing that it refers to may go either."""
+
+    def fsync(handle: int) -> None:
+        if os.readlink(f"/proc/self/fd/{handle}").endswith("/captures"):
+            raise OSError(errno.EIO, "gone")
+
+    def unlink(path: Path) -> None:
+        if str(path).endswith(".capture"):
+            raise OSError(errno.EIO, "gone")
+        os.unlink(path)
+
+    class Failing(FailingOs):
+        def __getattr__(self, name: str) -> Any:
+            return {"fsync": fsync, "unlink": unlink}.get(name) or getattr(os, name)
+
+    with built.open().writer(GUEST) as writer:
+        writer.move_to(built.ids[-1])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(local, "os", Failing(0, lambda: None))
+            with pytest.raises(StoreError, match="cannot flush a directory"):
+                capture(writer, 1)
+        assert writer.parent == built.ids[-1]
+        writer.move_to(writer.parent)  # drops what is pending
+        extend(built, writer, 1)
+    assert_whole(built)
+    (left,) = {ref.id for ref in built.open().captures(GUEST)} - set(built.ids)
+    assert read_all(built.open(), left) == after(built.content[built.ids[-2]], 1)
 
 
 CHILD = """

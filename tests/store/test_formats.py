@@ -19,6 +19,7 @@ from workbench.store import CaseStore
 from workbench.store import format as bytes_of
 from workbench.store.documents import canonical, encode_case
 from workbench.store.maps import delta_name
+from workbench.store.packing import PackWriter
 
 DATA = Path(__file__).parents[1] / "data"
 V1_GUEST = GuestId("3f2b8c1a-7d4e-4f60-9a51-c0ffee000001")
@@ -189,6 +190,25 @@ def test_a_map_that_names_blocks_of_another_size(built: Built) -> None:
         view.read_blocks(np.array([0]))
     with pytest.raises(DamagedError, match="names a slot that the pack does not have"):
         view.read(0, 10)
+
+
+def test_chains_that_do_not_get_shorter(built: Built) -> None:
+    """A block that says its base is plain, and whose base has a base itself."""
+    store = built.open()
+    staging = store.backend.stage("forged")
+    table, places = store.packs.table, [np.zeros(1, np.uint64)]
+    blocks, ids = np.ones((1, 4096), np.uint8), np.ones((1, 32), np.uint8)
+    for depth in (0, 1, 1):
+        writer = PackWriter(staging, table, bytes(16))
+        places.append(writer.add(blocks, ids, np.array([depth], np.uint8), places[-1]))
+        writer.finish()
+        ((file, name),) = writer.files
+        store.backend.put(name, (built.path / "tmp" / file.path.parent.name / file.path.name).read_bytes())
+    out = np.zeros((1, 4096), np.uint8)
+    store.packs.read(places[2], out)
+    for act in (lambda: store.packs.read(places[3], out), lambda: store.packs.block(int(places[3][0]), 4096)):
+        with pytest.raises(DamagedError, match="chain of blocks does not get shorter"):
+            act()
 
 
 def footer_of(

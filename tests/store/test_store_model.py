@@ -250,7 +250,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert {ref.id for ref in self.store.captures(GUEST)} == set(self.committed)
 
 
-StoreMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+StoreMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 TestStoreModel = StoreMachine.TestCase
 
 
