@@ -196,14 +196,14 @@ class CaptureSession:
     def _follow_shape(self) -> None:
         """Notice memory or disks that came or went since the last capture."""
         self.disks = read_disks(self.guest)
-        memory = read_memory_map(self.guest)
-        if memory == self.memory:
+        before, self.memory = self.memory, read_memory_map(self.guest, self.memory)
+        # A BAR that moved changes where the guest sees a block, not the block.
+        if self.memory.blocks == before.blocks:
             return
         self.tracker.close()
         self.reader.close()
-        self.memory = memory
-        self.reader = open_reader(self.guest, memory)
-        self.tracker = open_tracker(self.guest, memory, prefer=self._prefer)
+        self.reader = open_reader(self.guest, self.memory)
+        self.tracker = open_tracker(self.guest, self.memory, prefer=self._prefer)
         self._fresh = True
 
     def _read_live(self) -> None:
@@ -385,6 +385,7 @@ class CaptureSession:
             "dirty_pages": sum(len(pages.indices) for pages in taken.pages),
             "dirty_clusters": clusters,
             "tracker": self.tracker.name,
+            "tracker_why": self.tracker.why,
             "reader": self.reader.name,
             "consistency": "crash",
             "monotonic_ns": time.monotonic_ns(),
