@@ -392,3 +392,16 @@ def test_a_second_successor_opens_the_next_branch_and_a_first_one_does_not(store
     with store.writer(GUEST) as writer:
         writer.move_to(None)
         assert put_one(writer, RAM, [9], noise(1, 4096, 13), 14).branch == 3
+
+
+def test_equal_content_is_no_difference(store: CaseStore) -> None:
+    """The first content comes back and is stored anew: another place, and yet the same block."""
+    content = noise(3, 4096)
+    with store.writer(GUEST) as writer:
+        first = put_one(writer, RAM, [0, 1, 2], content)
+        put_one(writer, RAM, [0, 1, 2], noise(3, 4096, 1), 1)
+        content[2] ^= 1
+        last = put_one(writer, RAM, [0, 1, 2], content, 2)
+    places = [store.maps.region(GUEST, record.id, RAM).place for record in (first, last)]
+    assert (places[0] != places[1]).all()
+    assert store.diff(first.id, last.id)[RAM.name].tolist() == [2]

@@ -17,7 +17,7 @@ from workbench.model import CaptureId, CaptureRecord, CaptureRef, Damage, GuestI
 from workbench.progress import Progress, ProgressEvent
 from workbench.store.codec import block_ids
 from workbench.store.documents import capture_name, decode_case, decode_mark, decode_record, is_hex, is_mark_name
-from workbench.store.format import MAX_CHAIN, PACK_ID_BYTES
+from workbench.store.format import PACK_ID_BYTES
 from workbench.store.livemap import LiveMap, sparse_digest
 from workbench.store.maps import Maps, delta_name
 from workbench.store.packs import SLOT_BITS, Pack, Packs, pack_name
@@ -77,7 +77,10 @@ class _Check:
     def damages(self) -> list[Damage]:
         """Return what was found, with the captures that need what is damaged."""
         for key, places in self._bad.items():
-            self._found.setdefault(key, set()).update(self._touched(np.concatenate(places)))
+            # Whatever rests on a damaged block was read, could not be, and so stands among the places itself.
+            bad = np.concatenate(places)
+            touched = {record.id for _, record in self._captures.values() if self._needs(record, bad)}
+            self._found.setdefault(key, set()).update(touched)
         order = sorted(self._found.items())
         return [Damage(path, what, tuple(sorted(touched, key=self._order))) for (path, what), touched in order]
 
@@ -238,27 +241,6 @@ class _Check:
         self._bad.setdefault(_key(error, path), []).append(places)
 
     # Who suffers.
-
-    def _touched(self, bad: U64) -> set[CaptureId]:
-        """Return the captures that need any of the places `bad`, directly or as a base."""
-        bad = np.unique(bad)
-        packs = [self._packs.table.number(identity) for identity in self._pack_ids()]
-        for _ in range(MAX_CHAIN):
-            fresh = [self._resting_on(number, bad) for number in packs] if len(bad) else []
-            grown = np.unique(np.concatenate([bad, *fresh])) if fresh else bad
-            if len(grown) == len(bad):
-                break
-            bad = grown
-        return {record.id for _, record in self._captures.values() if self._needs(record, bad)}
-
-    def _resting_on(self, number: int, bad: U64) -> U64:
-        """Return the places in a pack whose base is among `bad`."""
-        try:
-            pack = self._packs.pack(number)
-        except (DamagedError, FormatError):
-            return bad[:0]
-        slots = np.flatnonzero((pack.base != 0) & _among(pack.base, bad)).astype(np.uint64)
-        return (np.uint64(number) << SLOT_BITS) | slots
 
     def _needs(self, record: CaptureRecord, bad: U64) -> bool:
         try:
