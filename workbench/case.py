@@ -473,8 +473,13 @@ class Recording:
             raise UsageError("nothing is being watched", cure="Use `capture`")
         self._loop.request(mode, reason, mark)
 
+    def end(self) -> None:
+        """Ask the watch to end after the capture under way; from any thread, also from its listener."""
+        if self._loop is not None:
+            self._loop.stop()
+
     def stop(self) -> None:
-        """End the watch.
+        """End the watch and wait for it.
 
         Raises
         ------

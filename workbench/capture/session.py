@@ -246,7 +246,7 @@ class CaptureSession:
             remove_bitmap(self.guest.monitor, disk)
         spool = None
         if (disk.size if dirty is None or whole else dirty) > _MEMFD_LIMIT:
-            spool = stack.enter_context(tempfile.TemporaryFile(dir=self.store.path)).fileno()
+            spool = stack.enter_context(tempfile.TemporaryFile(dir=self.store.path)).fileno()  # noqa: SIM115
         return backup_target(self.guest, disk, whole=whole, spool=spool)
 
     def take(self, prepared: Prepared, laps: Laps) -> Taken:

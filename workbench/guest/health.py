@@ -48,7 +48,7 @@ def _queues_move(guest: Guest, disk: Disk, limit: float) -> None:
 
 
 def _in_use(guest: Guest, disk: Disk) -> list[tuple[int, int]]:
-    """Return (requests in flight, used index) of each virtio queue with requests in flight; [] where QEMU cannot tell."""
+    """Return (requests in flight, used index) of each busy virtio queue of the disk; [] where QEMU cannot tell."""
     path = disk.device if disk.device.startswith("/") else f"/machine/peripheral/{disk.device}/virtio-backend"
     found = []
     for queue in range(8):

@@ -1,0 +1,72 @@
+"""The words of the command line. Refuses to do anything: each verb brings its own words and its own function."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+from pathlib import Path
+
+from workbench.cli import bench, capture, check, clone, diff, doctor, guests, rewind, show, timeline, undo, watch
+
+__all__ = ["build_parser"]
+
+_DEFAULT_URI = "qemu:///session"
+_EXAMPLE = """
+example:
+  workbench guests                                  what runs here
+  export WORKBENCH_CASE=/var/lib/cases/web1         where the journal goes
+  workbench watch web1 --interval 2                 record until Ctrl-C
+  workbench timeline                                what was recorded
+  workbench diff -30s latest                        what changed in half a minute
+  workbench clone run "2026-11-24T14:03Z"           a copy of the guest as it was
+  workbench rewind -5m --mode production            take the guest itself back
+"""
+
+
+def _common() -> argparse.ArgumentParser:
+    """Words that every verb takes."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="machine-readable results and errors")
+    common.add_argument(
+        "--connect",
+        metavar="URI",
+        default=os.environ.get("WORKBENCH_CONNECT", _DEFAULT_URI),
+        help=f"libvirt address (default: $WORKBENCH_CONNECT or {_DEFAULT_URI})",
+    )
+    return common
+
+
+def _with_case(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Words of the verbs that work on a case."""
+    cased = argparse.ArgumentParser(add_help=False, parents=[common])
+    default = os.environ.get("WORKBENCH_CASE")
+    cased.add_argument(
+        "--case",
+        type=Path,
+        metavar="DIR",
+        default=Path(default) if default else None,
+        required=default is None,
+        help="the case (default: $WORKBENCH_CASE)",
+    )
+    cased.add_argument("--guest", metavar="NAME", help="which guest of the case; needless where it has one")
+    return cased
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the `workbench` command; the chosen verb's function is in `run`."""
+    parser = argparse.ArgumentParser(
+        prog="workbench",
+        description="Journal running QEMU/libvirt guests, look at any moment of the past, and go back to it.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=importlib.metadata.version("rewind-workbench"))
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    common = _common()
+    cased = _with_case(common)
+    for verb in (doctor, guests, bench):
+        verb.add(verbs, common)
+    for verb in (capture, watch, timeline, show, diff, rewind, undo, clone, check):
+        verb.add(verbs, cased)
+    return parser
