@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def demo_image() -> DemoImage:
     """The cached demo image, built when the cache has none."""
     return build_demo_image()
+
+
+@pytest.fixture
+def public_directory() -> Iterator[Path]:
+    """A directory that QEMU can reach though it may run as another user; `tmp_path` is private to the tests' user."""
+    with tempfile.TemporaryDirectory(prefix="rewind-test-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")

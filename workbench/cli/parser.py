@@ -24,16 +24,21 @@ example:
 """
 
 
-def _common() -> argparse.ArgumentParser:
-    """Words that every verb takes."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="machine-readable results and errors")
-    common.add_argument(
+def _add_common(parser: argparse.ArgumentParser, *, json: object, connect: object) -> None:
+    """Add the words that may stand before and behind every verb."""
+    parser.add_argument("--json", action="store_true", default=json, help="machine-readable results and errors")
+    parser.add_argument(
         "--connect",
         metavar="URI",
-        default=os.environ.get("WORKBENCH_CONNECT", _DEFAULT_URI),
+        default=connect,
         help=f"libvirt address (default: $WORKBENCH_CONNECT or {_DEFAULT_URI})",
     )
+
+
+def _common() -> argparse.ArgumentParser:
+    """Return the words of every verb; left out there, what stood before the verb counts."""
+    common = argparse.ArgumentParser(add_help=False)
+    _add_common(common, json=argparse.SUPPRESS, connect=argparse.SUPPRESS)
     return common
 
 
@@ -61,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_common(parser, json=False, connect=os.environ.get("WORKBENCH_CONNECT", _DEFAULT_URI))
     parser.add_argument("--version", action="version", version=importlib.metadata.version("rewind-workbench"))
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     common = _common()
