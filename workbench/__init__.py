@@ -22,6 +22,38 @@ Refuses to import a room before it is asked for.
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.case import Case, Clone, Diff, Moment, Recording, RewindPlan, Rewound, doctor, running_guests
+    from workbench.errors import WorkbenchError
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = [
+    "Case",
+    "Clone",
+    "Diff",
+    "Moment",
+    "Recording",
+    "RewindPlan",
+    "Rewound",
+    "WorkbenchError",
+    "__version__",
+    "doctor",
+    "running_guests",
+]  # fmt: skip  # most important first
+
+_ROOMS = {"WorkbenchError": "workbench.errors"}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ROOMS.get(name, "workbench.case")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -13,7 +13,7 @@ def test_help_names_every_verb_and_teaches_by_example(workbench: Command) -> Non
     done = workbench("--help")
     assert done.code == 0
     verbs = "doctor guests capture watch timeline show diff rewind undo clone check bench"
-    for verb in verbs.split():  # noqa: SIM905
+    for verb in verbs.split():
         assert f"  {verb}" in done.out
     assert "workbench watch web1 --interval 2" in done.out
 
@@ -46,6 +46,11 @@ def test_diff_counts_and_lists_changed_blocks(workbench: Command, small_case: Sm
     assert [each["block"] for each in blocks["changes"]] == [1, 9]
 
 
+def test_an_offset_into_the_past_is_a_moment_and_no_option(workbench: Command, small_case: SmallCase) -> None:
+    shown = workbench("show", "-1s", "--case", small_case.path, "--json")
+    assert shown.json()["id"] == small_case.records[3].id
+
+
 def test_check_is_quiet_on_a_whole_case_and_names_the_damage_of_another(
     workbench: Command, small_case: SmallCase
 ) -> None:
@@ -74,6 +79,7 @@ def test_text_that_a_guest_made_is_inert(workbench: Command, small_case: SmallCa
         (("show", "ffffffff"), 2, "latest"),
         (("show", "2020-01-01T00:00Z"), 2, "2023-11-14"),
         (("show", "no-such-mark"), 2, "alert-7"),
+        (("show", "-300000000s"), 2, "2023-11-14"),
         (("diff", "latest", "alert-7", "--blocks", "nope"), 2, "pc.ram"),
         (("timeline", "--guest", "other"), 2, "--guest"),
         (("undo",), 2, "workbench timeline"),

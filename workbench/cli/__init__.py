@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from workbench.cli.output import Output
-from workbench.cli.parser import build_parser
+from workbench.cli.parser import parse
 from workbench.errors import WorkbenchError
 
 __all__ = ["main"]
@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    arguments = build_parser().parse_args(words)
+    arguments = parse(sys.argv[1:] if words is None else words)
     output = Output(as_json=arguments.json)
     signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.cli import bench, capture, check, clone, diff, doctor, guests, rewind, show, timeline, undo, watch
 
-__all__ = ["build_parser"]
+__all__ = ["parse"]
 
 _DEFAULT_URI = "qemu:///session"
+_OFFSET = re.compile(r"-[0-9.]+ ?[a-z]+( ?[0-9.]+ ?[a-z]+)*")
 _EXAMPLE = """
 example:
   workbench guests                                  what runs here
@@ -58,8 +61,17 @@ def _with_case(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return cased
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the `workbench` command; the chosen verb's function is in `run`."""
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; the chosen verb's function is in `run`.
+
+    An offset into the past (`-30s`) is a moment, though it looks like an option: argparse takes a word that begins with
+    a space for what it is, and a moment may have spaces around it.
+    """
+    return _build_parser().parse_args([f" {word}" if _OFFSET.fullmatch(word) else word for word in words])
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the `workbench` command."""
     parser = argparse.ArgumentParser(
         prog="workbench",
         description="Journal running QEMU/libvirt guests, look at any moment of the past, and go back to it.",
