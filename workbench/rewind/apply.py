@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,22 +20,45 @@ from workbench.capture.staging import changed_pages, page_runs, read_pages
 from workbench.errors import RewindError
 from workbench.guest.connection import Guest
 from workbench.guest.devices import load_device_state
-from workbench.guest.disks import write_clusters
-from workbench.guest.memory import MemoryBlock, read_memory_map
+from workbench.guest.disks import Disk, write_clusters
+from workbench.guest.memory import MemoryBlock, MemoryMap, read_memory_map
 from workbench.guest.reader import MemoryReader, open_reader
 from workbench.guest.stream import with_clock_of
+from workbench.guest.tracker import Tracker
 from workbench.model import PAGE, RegionKind
 from workbench.rewind.content import Blocks, Content, disk_runs
 from workbench.rewind.shape import captured_memory
-from workbench.store import CaptureView, RegionView
+from workbench.store import CaptureView, RegionView, Writer
 
-__all__ = ["apply", "devices_for", "mend_pages", "write_hidden", "write_pages"]
+__all__ = ["Attached", "apply", "devices_for", "mend_pages", "write_hidden", "write_pages"]
 
 _BATCH = 4096
 """Pages compared or written at a time: 16 MiB."""
 
 
-def apply(session: CaptureSession, content: Content, devices: bytes, laps: Laps) -> None:
+class Attached(Protocol):
+    """What a moment is applied to: a capture session, or the little of one that a recovery has.
+
+    Attributes
+    ----------
+    guest, disks, memory, reader, tracker
+        Of the paused guest.
+    writer : Writer
+        Its heads are the memory that the guest had when it was paused.
+    """
+
+    guest: Guest
+    disks: tuple[Disk, ...]
+    memory: MemoryMap
+    reader: MemoryReader
+    tracker: Tracker
+    writer: Writer
+
+    def collect_dirty(self) -> dict[str, NDArray[np.int64]]:
+        """Return the pages written since the last call; asked only where the tracker names pages."""
+
+
+def apply(session: Attached, content: Content, devices: bytes, laps: Laps) -> None:
     """Bring the paused guest of `session` to the moment of `content`.
 
     Parameters
@@ -120,7 +144,7 @@ def _write_whole(reader: MemoryReader, block: MemoryBlock, region: RegionView) -
         write_pages(reader, block, Blocks(indices[wrong], wanted[wrong]))
 
 
-def _prove_memory(session: CaptureSession, content: Content) -> None:
+def _prove_memory(session: Attached, content: Content) -> None:
     """See that memory is the target's also where the machine's reset, or a device, wrote during the load.
 
     Where the tracker names pages, only those written by others than us need a look: our own writes were acknowledged
@@ -137,10 +161,12 @@ def _prove_memory(session: CaptureSession, content: Content) -> None:
             mend_pages(session.reader, block, content, touched.get(block.name, np.zeros(0, np.int64)))
 
 
-def _suspects(session: CaptureSession, content: Content) -> Mapping[str, NDArray[np.int64]]:
+def _suspects(session: Attached, content: Content) -> Mapping[str, NDArray[np.int64]]:
     """Return the pages that do not hold what the head holds, and those that must not."""
     found = {}
     for block in session.memory.blocks:
+        if block.name not in session.writer.heads:
+            continue
         parts = [pages.indices for pages in changed_pages(session.reader, block, session.writer.head(block.name))]
         if block.name in content.regions:
             parts.append(content.regions[block.name].indices)

@@ -12,23 +12,40 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from workbench.capture.pause import Laps
-from workbench.capture.session import CaptureSession
-from workbench.errors import GuestBusyError, GuestNotFoundError, StoreBusyError, WorkbenchError
+from workbench.capture.session import DEVICES, CaptureSession
+from workbench.capture.staging import changed_pages
+from workbench.errors import (
+    GuestBusyError,
+    GuestError,
+    GuestNotFoundError,
+    StoreBusyError,
+    StoreError,
+    WorkbenchError,
+)
 from workbench.guest.claim import Claim
 from workbench.guest.connection import Guest, Hypervisor
-from workbench.guest.leftovers import drop_descriptors, sweep
+from workbench.guest.devices import state_sink
+from workbench.guest.disks import Disk, read_disks
+from workbench.guest.leftovers import drop_descriptors, find_leftovers, sweep
+from workbench.guest.memory import MemoryBlock, MemoryMap, read_memory_map
+from workbench.guest.reader import MemoryReader, open_reader
+from workbench.guest.stream import with_clock_of
+from workbench.guest.tracker import Tracker, open_tracker
 from workbench.model import CaptureId, CaptureMode, GuestId, RegionKind
 from workbench.rewind.apply import apply, devices_for
 from workbench.rewind.content import Content, difference
 from workbench.rewind.outcome import is_noted, note_return
 from workbench.rewind.restart import end, restart_at
 from workbench.rewind.start import resume
-from workbench.store import CaseStore
+from workbench.store import CaptureView, CaseStore, Writer
 
 __all__ = ["Unfinished", "recover"]
 
@@ -99,10 +116,22 @@ def is_whole(guest: Guest, unfinished: Unfinished) -> bool:
 
 
 def _in_place(guest: Guest, unfinished: Unfinished, holding: list[CaptureId]) -> None:
-    """Capture the half-way state as it is, compared whole with the safety capture, and undo exactly the difference."""
-    store, safety = unfinished.store, unfinished.safety
     if guest.is_running():
+        # Somebody let it go half way, and it wrote on: only a look at all of it tells what it has to lose.
+        sweep(guest.monitor)
         guest.monitor.execute("stop")
+        _undo_what_ran(guest, unfinished, holding)
+    else:
+        _undo_what_was_written(guest, unfinished)
+    if unfinished.run:
+        guest.monitor.execute("cont")
+        with contextlib.suppress(WorkbenchError):
+            drop_descriptors(guest.monitor)
+
+
+def _undo_what_ran(guest: Guest, unfinished: Unfinished, holding: list[CaptureId]) -> None:
+    """Capture the guest as it is, compared whole with the safety capture, and undo exactly the difference."""
+    store, safety = unfinished.store, unfinished.safety
     with CaptureSession(guest, store, parent=safety) as session:
         reason = f"found half way in a rewind; taken back to {safety[:12]}"
         found = session.capture(CaptureMode.SAFETY, reason)
@@ -112,9 +141,74 @@ def _in_place(guest: Guest, unfinished: Unfinished, holding: list[CaptureId]) ->
             content.cover(difference(store, found.id, safety, kind), kind)
         apply(session, content, devices_for(session, content.view, store.view(found.id)), Laps())
         note_return(store, unfinished.guest, safety)
-        if unfinished.run:
-            guest.monitor.execute("cont")
-            drop_descriptors(guest.monitor)
+
+
+@dataclass(slots=True)
+class _Held:
+    """A paused guest, without the trackers, bitmaps and guard of a capture session; see `Attached`."""
+
+    guest: Guest
+    writer: Writer
+    disks: tuple[Disk, ...]
+    memory: MemoryMap
+    reader: MemoryReader
+    tracker: Tracker
+
+    def collect_dirty(self) -> dict[str, NDArray[np.int64]]:
+        return self.tracker.collect()
+
+
+@contextlib.contextmanager
+def _hold(guest: Guest, unfinished: Unfinished) -> Iterator[_Held]:
+    with contextlib.ExitStack() as stack:
+        stack.callback(Claim(guest.id, guest.name).close)
+        _sweep_standing(guest)
+        writer = stack.enter_context(unfinished.store.writer(unfinished.guest))
+        writer.move_to(unfinished.safety)
+        memory = read_memory_map(guest)
+        reader = stack.enter_context(contextlib.closing(open_reader(guest, memory)))
+        tracker = stack.enter_context(contextlib.closing(open_tracker(guest, memory, prefer="compare")))
+        yield _Held(guest, writer, read_disks(guest), memory, reader, tracker)
+
+
+def _sweep_standing(guest: Guest) -> None:
+    """Sweep a guest that stands still: its QEMU lets go of descriptors only when it runs, so those may be left."""
+    try:
+        sweep(guest.monitor)
+    except GuestError:
+        if any(not each.startswith("fdset ") for each in find_leftovers(guest.monitor)):
+            raise
+
+
+def _undo_what_was_written(guest: Guest, unfinished: Unfinished) -> None:
+    """Write back what the dead process may have written: the memory that differs now, and every cluster it wanted.
+
+    The guest stood still, so nothing else was written; nothing is captured, so a full disk does not matter.
+    """
+    store, safety = unfinished.store, unfinished.safety
+    with _hold(guest, unfinished) as held:
+        content = Content(store.view(safety))
+        content.cover(difference(store, unfinished.target, safety, RegionKind.DISK), RegionKind.DISK)
+        content.cover({block.name: _changed(held, block) for block in held.memory.blocks}, RegionKind.MEMORY)
+        apply(held, content, _devices(guest, content.view), Laps())
+        with contextlib.suppress(StoreError):
+            note_return(store, unfinished.guest, safety)
+
+
+def _changed(held: _Held, block: MemoryBlock) -> NDArray[np.int64]:
+    if block.name not in held.writer.heads:
+        return np.zeros(0, np.int64)
+    parts = [pages.indices for pages in changed_pages(held.reader, block, held.writer.head(block.name))]
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _devices(guest: Guest, view: CaptureView) -> bytes:
+    devices = view.region(DEVICES).open().read()
+    if guest.monitor.execute("query-kvm")["enabled"]:
+        return devices
+    with state_sink(guest.monitor) as sink:
+        sink.save()
+        return with_clock_of(devices, sink.read())
 
 
 def _restart(hypervisor: Hypervisor, unfinished: Unfinished, name: str, holding: Sequence[CaptureId]) -> None:
@@ -124,7 +218,7 @@ def _restart(hypervisor: Hypervisor, unfinished: Unfinished, name: str, holding:
     try:
         with store.writer(unfinished.guest):
             guest = restart_at(hypervisor, store, safety, safety, holding=holding)
-            with contextlib.suppress(WorkbenchError):  # a full disk must not keep a whole guest from running
+            with contextlib.suppress(StoreError):  # a full disk must not keep a whole guest from running
                 note_return(store, unfinished.guest, safety)
             if unfinished.run:
                 resume(guest)

@@ -1,0 +1,100 @@
+"""What the tests of rewinds ask of a guest and a case; every answer comes from outside of the code under test."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from workbench.case import Case, Clone
+from workbench.demo import DemoGuest, Supervisor
+from workbench.guest.connection import Guest
+from workbench.guest.leftovers import find_leftovers
+from workbench.guest.memory import read_memory_map
+from workbench.guest.reader import open_reader, read_block
+from workbench.model import PAGE, CaptureRecord, RegionKind
+
+
+def content(record: CaptureRecord) -> dict[str, str]:
+    """The digests of everything that a guest remembers: memory it can write, and disks."""
+    return {each.spec.name: each.digest for each in record.regions if each.spec.kind is not RegionKind.STATE}
+
+
+def differing_pages(case: Case, record: CaptureRecord, guest: Guest) -> dict[str, int]:
+    """How many pages of each block of a paused guest are not what the capture holds, read past the workbench's maps."""
+    memory = read_memory_map(guest)
+    blocks = {block.name: block for block in memory.blocks}
+    found = {}
+    with contextlib.closing(open_reader(guest, memory)) as reader:
+        for region in record.regions:
+            name = region.spec.name
+            if region.spec.kind is not RegionKind.MEMORY:
+                continue
+            if name not in blocks:
+                found[name] = -1
+                continue
+            wanted = np.zeros((region.spec.blocks, PAGE), np.uint8)
+            case.store.view(record.id).region(name).read_into(wanted)
+            real = np.zeros(wanted.size, np.uint8)
+            real[: blocks[name].size] = read_block(reader, blocks[name])
+            found[name] = int(
+                (real.view(np.uint64) != wanted.reshape(-1).view(np.uint64)).reshape(-1, 512).any(1).sum()
+            )
+    return found
+
+
+@contextlib.contextmanager
+def held(guest: DemoGuest) -> Iterator[None]:
+    """Have somebody else pause the guest."""
+    guest.domain.suspend()
+    try:
+        yield
+    finally:
+        guest.domain.resume()
+
+
+def ours_in(case: Case, guest: DemoGuest) -> list[str]:
+    """What of ours is in the guest's QEMU, bitmaps of an open recording apart."""
+    found = find_leftovers(case.hypervisor.guest(guest.name).monitor)
+    return [each for each in found if not each.startswith("bitmap ")]
+
+
+def assert_disk_sound(case: Case, record: CaptureRecord, region: str, place: Path) -> None:
+    """A captured file system must be in order once its journal is replayed, as at any power cut."""
+    image = place / f"{region.replace(':', '-')}-{record.id[:8]}.raw"
+    case.store.view(record.id).region(region).write_sparse(image)
+    try:
+        subprocess.run(["e2fsck", "-p", "-E", "journal_only", image], capture_output=True, check=False)
+        seen = subprocess.run(["e2fsck", "-fn", image], capture_output=True, text=True, check=False)
+        assert seen.returncode == 0, seen.stdout + seen.stderr
+    finally:
+        image.unlink()
+
+
+def assert_healthy(guest: DemoGuest | Supervisor) -> None:
+    """The guest answers, its disks take and give back data, its kernel complained of nothing."""
+    if isinstance(guest, Supervisor):
+        guest.wait_ready(60)
+    else:
+        guest.reconnect(60)
+    health = guest.health()
+    assert health.ok, health.problems
+    assert not [each for each in health.warnings if "lockup" in each or "EXT4" in each], health.warnings
+
+
+def supervisor_of(clone: Clone, guest: DemoGuest) -> Supervisor:
+    """The supervisor in a clone, on the clone's own socket."""
+    return Supervisor(clone.directory / Path(guest.supervisor.path).name)
+
+
+def eventually(what: str, true: object, seconds: float = 30.0) -> None:
+    """Wait until `true()` holds."""
+    assert callable(true)
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
