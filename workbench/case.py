@@ -497,11 +497,12 @@ class Recording:
 
     def rewind(self, plan: RewindPlan, *, confirm: str, progress: Progress = silent) -> Rewound:
         """Execute a production plan with this recording's session: quicker, since the head is at hand."""
+        if plan.mode != "production":
+            raise UsageError("a test rewind makes a clone", cure="Use `case.rewind`")
         done = plan.execute(
             self.case.hypervisor, self.case.store, confirm=confirm, session=self.session, progress=progress
         )
-        if not isinstance(done, Rewound):
-            raise UsageError("a test rewind makes a clone", cure="Use `case.rewind`")
+        assert isinstance(done, Rewound)
         return done
 
     def close(self) -> None:

@@ -14,9 +14,10 @@ from workbench.case import Case, Clone
 from workbench.demo import DemoGuest, Supervisor
 from workbench.guest.connection import Guest
 from workbench.guest.leftovers import find_leftovers
-from workbench.guest.memory import read_memory_map
-from workbench.guest.reader import open_reader, read_block
+from workbench.guest.memory import MemoryBlock, read_memory_map
+from workbench.guest.reader import MemoryReader, open_reader
 from workbench.model import PAGE, CaptureRecord, RegionKind
+from workbench.store import RegionView
 
 
 def content(record: CaptureRecord) -> dict[str, str]:
@@ -37,14 +38,20 @@ def differing_pages(case: Case, record: CaptureRecord, guest: Guest) -> dict[str
             if name not in blocks:
                 found[name] = -1
                 continue
-            wanted = np.zeros((region.spec.blocks, PAGE), np.uint8)
-            case.store.view(record.id).region(name).read_into(wanted)
-            real = np.zeros(wanted.size, np.uint8)
-            real[: blocks[name].size] = read_block(reader, blocks[name])
-            found[name] = int(
-                (real.view(np.uint64) != wanted.reshape(-1).view(np.uint64)).reshape(-1, 512).any(1).sum()
-            )
+            found[name] = _differing(case.store.view(record.id).region(name), reader, blocks[name])
     return found
+
+
+def _differing(region: RegionView, reader: MemoryReader, block: MemoryBlock) -> int:
+    count, step = 0, 16384 * PAGE
+    for start in range(0, block.size, step):
+        length = min(step, block.size - start)
+        real = np.empty(length, np.uint8)
+        reader.read_into(np.array([[block.hva + start, block.hva + start + length]]), real)
+        wanted = region.read_blocks(np.arange(start // PAGE, -(-(start + length) // PAGE))).reshape(-1)[:length]
+        wrong = np.flatnonzero(real.view(np.uint64) != wanted.view(np.uint64)) // (PAGE // 8)
+        count += len(np.unique(wrong))
+    return count
 
 
 @contextlib.contextmanager
