@@ -392,8 +392,12 @@ class Clone:
 
     @property
     def directory(self) -> Path:
-        """Where its overlays, sockets and logs are."""
+        """Where its overlays and logs are."""
         return Path(self.record.directory)
+
+    def socket(self, name: str) -> Path:
+        """Return the clone's own end of the guest's socket called `name` (the last part of its path)."""
+        return Path(self.record.sockets) / name
 
     @property
     def guest(self) -> Guest:

@@ -95,7 +95,7 @@ def assert_healthy(guest: DemoGuest | Supervisor) -> None:
 
 def supervisor_of(clone: Clone, guest: DemoGuest) -> Supervisor:
     """The supervisor in a clone, on the clone's own socket."""
-    return Supervisor(clone.directory / Path(guest.supervisor.path).name)
+    return Supervisor(clone.socket(Path(guest.supervisor.path).name))
 
 
 def eventually(what: str, true: object, seconds: float = 30.0) -> None:

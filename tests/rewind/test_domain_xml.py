@@ -28,7 +28,15 @@ def cloned(xml: str, *, network: bool = False) -> ET.Element:
     disks = {"vda": Path("/case/clones/1/disk0.qcow2")}
     there = Path("/case/clones/1")
     made = clone_xml(
-        xml, name="copy", uuid="u", directory=there, disks=disks, network=network, case="c-1", emulators=[QEMU]
+        xml,
+        name="copy",
+        uuid="u",
+        directory=there,
+        sockets=Path("/sockets"),
+        disks=disks,
+        network=network,
+        case="c-1",
+        emulators=[QEMU],
     )
     return ET.fromstring(made)
 
@@ -111,7 +119,8 @@ def test_no_channel_screen_or_sound_leaves_the_clone() -> None:
     logs = [each.get("file") for each in root.iterfind("./devices/*/log")]
     assert len(set(paths)) == 3
     assert len(set(logs)) == 2
-    assert all(Path(each).parent == Path("/case/clones/1") for each in (*paths, *logs) if each)
+    assert {Path(each).parent for each in paths if each} == {Path("/sockets")}
+    assert {Path(each).parent for each in logs if each} == {Path("/case/clones/1")}
     assert all(each.get("mode") == "bind" for each in root.iterfind("./devices/*/source") if each.get("path"))
     [screen] = root.iterfind("./devices/graphics")
     assert screen.attrib == {"type": "vnc", "autoport": "yes", "listen": "127.0.0.1"}

@@ -257,7 +257,7 @@ class CaptureSession:
         GuestError
             If QEMU refuses a part. What was already taken goes into the next capture.
         AuditError
-            If the audit is on and finds a page that the tracker missed.
+            If the audit is on and finds a page that the tracker missed. The next capture compares everything.
         """
         taken = Taken(time.time_ns(), laps, [])
         if self.tracker.exact_pages:
@@ -272,7 +272,9 @@ class CaptureSession:
             self.guest.monitor.execute("transaction", actions=backup_actions(prepared.targets))
             laps.mark("disks")
         if self.audit:
+            self._fresh = True  # until it is proven: a missed page is found only by comparing everything anew
             audit(self.reader, self.memory, self.writer.head, taken.pages)
+            self._fresh = False
             laps.mark("audit")
         return taken
 

@@ -43,7 +43,7 @@ def run_start(arguments: argparse.Namespace, output: Output) -> int:
         output.document(asdict(clone.record))
     else:
         output.say(f"{inert(clone.name)}: started in {clone.record.seconds:.2f} s from {clone.record.capture[:12]}")
-        output.say(f"files and sockets: {clone.directory}")
+        output.say(f"files: {clone.directory}, sockets: {clone.record.sockets}")
     return 0
 
 

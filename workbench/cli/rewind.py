@@ -79,7 +79,7 @@ def _tell(done: Rewound | Clone, plan: RewindPlan, output: Output) -> None:
             output.document(asdict(done.record))
         else:
             output.say(f"Clone {inert(done.name)} runs, started in {done.record.seconds:.2f} s.")
-            output.say(f"Its files: {done.directory}")
+            output.say(f"Its files: {done.directory}, its sockets: {done.record.sockets}")
             output.say(f"Remove it with: workbench clone rm {inert(done.name)}")
         return
     told = {

@@ -71,7 +71,7 @@ def look_back(case: Case, guest: DemoGuest) -> CloneReport:
     """
     moment = case.moment(BEFORE)
     began = time.monotonic()
-    with moment.clone() as clone, Supervisor(clone.directory / "supervisor.sock") as copy:
+    with moment.clone() as clone, Supervisor(clone.socket("supervisor.sock")) as copy:
         copy.ping()
         seconds = time.monotonic() - began
         report = CloneReport(moment, examine(guest), examine(copy), seconds)

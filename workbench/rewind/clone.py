@@ -1,9 +1,10 @@
 """Clones: copies of a guest at a moment, beside it, cut off from the outside.
 
 A clone has its own name, UUID, sockets and disk overlays; its network cards are there with their link down. It lives in
-a directory of its own under the case (`clones/ID`), which holds all that it is, so that any process can list and remove
-it. Preconditions: the moment's content is readable. On success the clone runs (or stands, if asked). On failure nothing
-of it is left. Refuses to touch the guest.
+a directory of its own under the case (`clones/ID`), so that any process can list and remove it; only its sockets lie in
+`/tmp/rwb-ID`, since the kernel allows a socket's path 107 bytes and a case may lie deep. Preconditions: the moment's
+content is readable. On success the clone runs (or stands, if asked). On failure nothing of it is left.
+Refuses to touch the guest.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class CloneRecord:
     capture : CaptureId
         The moment it started from.
     directory : str
-        Its overlays, sockets and logs.
+        Its overlays and logs.
+    sockets : str
+        Its sockets, by the names that the guest's have.
     started_ns : int
     seconds : float
         From the call to running.
@@ -57,6 +60,7 @@ class CloneRecord:
     uri: str
     capture: CaptureId
     directory: str
+    sockets: str
     started_ns: int
     seconds: float
 
@@ -92,7 +96,9 @@ def start_clone(
     identity = str(uuid.uuid4())
     directory = store.path.resolve() / "clones" / identity
     title = name or _name(store, view, identity)
-    record = CloneRecord(title, identity, hypervisor.uri, capture, str(directory), time.time_ns(), 0.0)
+    sockets = _sockets(identity)
+    record = CloneRecord(title, identity, hypervisor.uri, capture, str(directory), str(sockets), time.time_ns(), 0.0)
+    sockets.mkdir(mode=0o711)  # an error where somebody made it before us
     try:
         disks = _make_disks(store, view, directory)
         # Written before there is a domain: should we be killed, whoever looks finds the clone and can remove it.
@@ -102,6 +108,7 @@ def start_clone(
             name=title,
             uuid=identity,
             directory=directory,
+            sockets=sockets,
             disks=disks,
             network=network,
             case=store.id,
@@ -117,8 +124,13 @@ def start_clone(
             _describe(directory, record)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(sockets, ignore_errors=True)
         raise
     return record
+
+
+def _sockets(identity: str) -> Path:
+    return Path("/tmp") / f"rwb-{identity}"  # a UUID of ours, and made exclusively
 
 
 def _describe(directory: Path, record: CloneRecord) -> None:
@@ -186,6 +198,7 @@ def _read(path: Path) -> CloneRecord:
         str(told["uri"]),
         CaptureId(str(told["capture"])),
         str(path.parent),
+        str(_sockets(path.parent.name)),
         int(told["started_ns"]),
         float(told["seconds"]),
     )
@@ -207,6 +220,7 @@ def remove_clone(hypervisor: Hypervisor, store: CaseStore, name: str) -> CloneRe
     for clone in list_clones(store):
         if name in (clone.name, clone.uuid):
             _end(hypervisor, store, clone)
+            shutil.rmtree(clone.sockets, ignore_errors=True)
             shutil.rmtree(store.path / "clones" / clone.uuid)
             return clone
     known = ", ".join(each.name for each in list_clones(store)) or "none"

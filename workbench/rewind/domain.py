@@ -33,6 +33,7 @@ def clone_xml(
     name: str,
     uuid: str,
     directory: Path,
+    sockets: Path,
     disks: Mapping[str, Path],
     network: bool = False,
     case: str = "",
@@ -44,8 +45,8 @@ def clone_xml(
     ----------
     xml : str
         Migratable XML of the capture.
-    directory : Path
-        Where the clone's sockets and logs go.
+    directory, sockets : Path
+        Where the clone's logs and its sockets go.
     disks : mapping of str to Path
         A qcow2 overlay for each writable disk, by target (`vda`).
     network : bool
@@ -68,7 +69,7 @@ def clone_xml(
     _set_text(root, "uuid", uuid)
     _name_owner(root, case)
     _point_disks(root, disks)
-    _move_channels(root, directory)
+    _move_channels(root, directory, sockets)
     _quiet_devices(root)
     if not network:
         _cut_network(root)
@@ -209,30 +210,30 @@ def _point_disk(disk: ET.Element, overlay: Path) -> None:
         driver.attrib.pop("io", None)
 
 
-def _move_channels(root: ET.Element, directory: Path) -> None:
+def _move_channels(root: ET.Element, directory: Path, sockets: Path) -> None:
     """Give every character device of the clone its own end: same front end, other path; nothing reaches out."""
     taken: set[str] = set()
 
-    def ours(name: str, number: int) -> str:
+    def ours(place: Path, name: str, number: int) -> str:
         free = name if name and name not in taken else f"{number}-{name}"
         taken.add(free)
-        return str(directory / free)
+        return str(place / free)
 
     for number, device in enumerate(root.iterfind("./devices/*")):
         if device.tag not in ("serial", "console", "channel", "parallel"):
             continue
         log = device.find("log")
         if log is not None:
-            log.set("file", ours(f"{device.tag}.log", number))
+            log.set("file", ours(directory, f"{device.tag}.log", number))
         source = device.find("source")
         if device.get("type") == "unix" and source is not None and source.get("path"):
-            source.set("path", ours(Path(source.get("path", "")).name, number))
+            source.set("path", ours(sockets, Path(source.get("path", "")).name, number))
             source.set("mode", "bind")
         elif device.get("type") not in ("pty", "unix", "null", "spicevmc", "vc"):
             device.set("type", "unix")
             for element in (*device.findall("source"), *device.findall("protocol")):
                 device.remove(element)
-            ET.SubElement(device, "source", {"mode": "bind", "path": ours(f"char{number}.sock", number)})
+            ET.SubElement(device, "source", {"mode": "bind", "path": ours(sockets, f"char{number}.sock", number)})
 
 
 def _quiet_devices(root: ET.Element) -> None:
