@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from truth import assert_equal_to_guest, nothing_left, standing
 
-from workbench.case import Case
+from workbench.case import Case, Recording
 from workbench.demo import DemoGuest
 from workbench.errors import AuditError
 
@@ -43,6 +43,18 @@ class _Forgetful:
         return dirty
 
 
+def _first_error(guest: DemoGuest, recording: Recording, forgetful: _Forgetful) -> AuditError:
+    """A dirty page need not have changed: hide one after the other until one has."""
+    for _ in range(20):
+        try:
+            recording.capture("second")
+        except AuditError as error:
+            return error
+        forgetful.kept = None
+        guest.run("dd if=/dev/urandom of=/dev/shm/noise bs=1M count=8")
+    return pytest.fail("no missed page was told")
+
+
 def test_a_missed_page_is_named_and_the_guest_runs_on(guest: DemoGuest, case: Case, tmp_path: Path) -> None:
     with case.record(guest.name, audit=True) as recording:
         first = recording.capture("first")
@@ -50,18 +62,8 @@ def test_a_missed_page_is_named_and_the_guest_runs_on(guest: DemoGuest, case: Ca
         session = recording.session
         real = session.tracker
         session.tracker = forgetful = _Forgetful(real, "pc.ram")  # type: ignore[assignment]
-        for _ in range(20):  # a page may be dirty without having changed: hide others until one has
-            try:
-                recording.capture("second")
-            except AuditError as error:
-                assert error.facts["block"] == "pc.ram"
-                assert error.facts["first_page"] == forgetful.kept
-                assert error.facts["count"] == 1
-                break
-            forgetful.kept = None
-            guest.run("dd if=/dev/urandom of=/dev/shm/noise bs=1M count=8")
-        else:
-            pytest.fail("no missed page was told")
+        told = _first_error(guest, recording, forgetful)
+        assert told.facts == {"block": "pc.ram", "first_page": forgetful.kept, "count": 1}
         session.tracker = real
         assert guest.ping() > 0
         assert case.hypervisor.guest(guest.name).is_running()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from workbench.guest.connection import Guest
 from workbench.guest.disks import read_disks
 from workbench.guest.leftovers import find_leftovers
 from workbench.guest.memory import read_memory_map
+
+RECORDER = Path(__file__).with_name("recorder.py")
 
 
 @contextlib.contextmanager
@@ -71,6 +74,16 @@ def assert_equal_to_guest(case: Case, guest: DemoGuest, moment: Moment, place: P
     live = case.hypervisor.guest(guest.name)
     assert memory_differs(live, moment) == []
     assert disks_differ(live, moment, place) == []
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether the condition comes to hold within some seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def nothing_left(guest: DemoGuest, case: Case) -> bool:

@@ -6,7 +6,8 @@ farewell, or when a pause outlasts its limit:
 - armed for a capture: the guest is resumed, and for a few seconds resumed again, since libvirt may still carry out a
   `stop` that the dead process had sent;
 - armed for a rewind: the recovery command is run (it takes the guest back to the safety capture), never a plain
-  resume of a half rewound guest; only where no recovery is possible is the guest left to the operator, and said so;
+  resume of a half rewound guest. A process that hangs half way is killed first: it holds the claim and the lock that
+  the recovery needs, and must not write on beside it;
 - then whatever of ours is left in QEMU is swept.
 
 Refuses to touch a guest that it was not armed for: a pause made by somebody else stays.
@@ -16,7 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -49,7 +52,15 @@ class Guard:
     def __init__(self, guest: Guest) -> None:
         self.armed = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        command = [sys.executable, "-m", "workbench.capture.guard", str(theirs.fileno()), guest.uri, guest.id]
+        command = [
+            sys.executable,
+            "-m",
+            "workbench.capture.guard",
+            str(theirs.fileno()),
+            guest.uri,
+            guest.id,
+            str(os.getpid()),
+        ]
         with theirs:
             self._process = subprocess.Popen(
                 command,
@@ -115,9 +126,10 @@ class Guard:
 class _Watch:
     """The guard's own side: what it was last told, and what it does."""
 
-    def __init__(self, channel: socket.socket, guest: Guest) -> None:
+    def __init__(self, channel: socket.socket, guest: Guest, watched: int) -> None:
         self.channel = channel
         self.guest = guest
+        self.watched = watched  # a pidfd of the process that is guarded
         self.deadline: float | None = None
         self.recovery: list[str] | None = None
         self.acted = False
@@ -175,6 +187,8 @@ class _Watch:
         self.deadline = None
         self.acted = True
         if self.recovery is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.watched, signal.SIGKILL)
             subprocess.run(self.recovery, check=False, stdin=subprocess.DEVNULL)
             self.recovery = None
             return
@@ -189,11 +203,12 @@ class _Watch:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the guard: `guard.py DESCRIPTOR URI UUID`."""
-    descriptor, uri, uuid = arguments
+    """Run the guard: `guard.py DESCRIPTOR URI UUID PID`."""
+    descriptor, uri, uuid, pid = arguments
+    watched = os.pidfd_open(int(pid))
     channel = socket.socket(fileno=int(descriptor))
     with Hypervisor(uri) as hypervisor:
-        _Watch(channel, hypervisor.guest(uuid)).run()
+        _Watch(channel, hypervisor.guest(uuid), watched).run()
 
 
 if __name__ == "__main__":

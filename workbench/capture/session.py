@@ -40,7 +40,7 @@ from workbench.guest.disks import (
     remove_bitmap,
     settle,
 )
-from workbench.guest.leftovers import sweep
+from workbench.guest.leftovers import drop_descriptors, sweep
 from workbench.guest.memory import read_memory_map
 from workbench.guest.reader import open_reader
 from workbench.guest.stream import with_configuration
@@ -130,6 +130,7 @@ class CaptureSession:
         if not allow_own_volume:
             refuse_own_volume(self.store.path, self.guest.xml())
         sweep(self.guest.monitor)
+        stack.callback(self._drop_descriptors)
         self.store.add_guest(self.guest.id, self.guest.name)
         self.writer = stack.enter_context(self.store.writer(self.guest.id))
         known = self.store.captures(self.guest.id)
@@ -144,6 +145,11 @@ class CaptureSession:
         self.disks = read_disks(self.guest)
         stack.callback(self._remove_bitmaps)
         self._host = self._host_facts()
+
+    def _drop_descriptors(self) -> None:
+        """Take away what captures of a standing guest had to leave: QEMU closes descriptors only while it runs."""
+        with contextlib.suppress(GuestError):
+            drop_descriptors(self.guest.monitor)
 
     def _remove_bitmaps(self) -> None:
         for disk in self.disks:

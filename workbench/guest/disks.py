@@ -132,10 +132,11 @@ class BackupTarget:
         if not self._attached:
             return
         self._attached = False
+        # A job that has concluded cannot be cancelled any more, but must still be dismissed.
         with contextlib.suppress(MonitorError):
             self._monitor.execute("block-job-cancel", device=self.job, force=True)
-            with contextlib.suppress(OutcomeUnknownError):
-                self._monitor.wait_job(self.job)
+        with contextlib.suppress(MonitorError, OutcomeUnknownError):
+            self._monitor.wait_job(self.job)
         self._monitor.execute("blockdev-del", node_name=self.node)
 
     def actions(self) -> list[dict[str, Any]]:

@@ -1,0 +1,82 @@
+"""kill -9 of the recording process at random instants, 100 times: the guest never stands longer than a second."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Self
+
+import pytest
+from truth import RECORDER, assert_equal_to_guest, eventually, nothing_left, standing
+
+from workbench.case import Case
+from workbench.demo import DemoGuest
+from workbench.guest.connection import Hypervisor
+
+KILLS = 100
+LONGEST = 1.0
+
+
+class Observer:
+    """Asks QEMU all the time, over a connection of its own, whether the guest runs; keeps the longest standstill."""
+
+    def __init__(self, guest: DemoGuest) -> None:
+        self.longest = 0.0
+        self.stood = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(guest.uri, guest.name))
+
+    def _watch(self, uri: str, name: str) -> None:
+        with Hypervisor(uri) as hypervisor:
+            guest = hypervisor.guest(name)
+            since: float | None = None
+            while not self._over.is_set():
+                if guest.is_running():
+                    since = None
+                else:
+                    since = since or time.monotonic()
+                    self.stood += 1
+                    self.longest = max(self.longest, time.monotonic() - since)
+                time.sleep(0.005)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_recorder_leaves_a_running_guest_and_a_whole_case(
+    guest: DemoGuest, case: Case, tmp_path: Path
+) -> None:
+    with case.record(guest.name) as recording:
+        recording.capture("first")
+    words = [sys.executable, str(RECORDER), str(case.path), guest.uri, guest.name]
+    chance = random.Random(7)
+    guest.load("shell")
+    with Observer(guest) as observer:
+        waiting = subprocess.Popen(words)
+        for _ in range(KILLS):
+            # The next one starts while this one records, so that its imports cost no time.
+            current, waiting = waiting, subprocess.Popen(words)
+            time.sleep(0.5 + chance.random() * 1.2)
+            current.kill()
+            current.wait()
+        waiting.kill()
+        waiting.wait()
+        assert eventually(lambda: nothing_left(guest, case)), "the guard swept nothing"
+    guest.load("off")
+    assert observer.stood > 0, "the observer saw no pause at all"
+    assert observer.longest < LONGEST
+    assert len(case.timeline()) > KILLS / 2, "most recorders got to a capture before they were killed"
+    assert case.check() == []
+    with case.record(guest.name) as recording, standing(guest):
+        assert_equal_to_guest(case, guest, recording.capture("after it all"), tmp_path)
+    assert guest.health().ok
