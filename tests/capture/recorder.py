@@ -17,6 +17,8 @@ def record(path: str, uri: str, guest: str) -> None:
             with contextlib.suppress(GuestBusyError, StoreBusyError), case.record(guest) as recording:
                 while True:
                     recording.capture("to be killed")
+                    sys.stdout.write("captured\n")
+                    sys.stdout.flush()
             time.sleep(0.01)
 
 

@@ -205,7 +205,10 @@ class _Watch:
 def main(arguments: Sequence[str]) -> None:
     """Run the guard: `guard.py DESCRIPTOR URI UUID PID`."""
     descriptor, uri, uuid, pid = arguments
-    watched = os.pidfd_open(int(pid))
+    try:
+        watched = os.pidfd_open(int(pid))
+    except ProcessLookupError:
+        return  # killed before its guard was up: it has not paused anything yet
     channel = socket.socket(fileno=int(descriptor))
     with Hypervisor(uri) as hypervisor:
         _Watch(channel, hypervisor.guest(uuid), watched).run()
