@@ -72,7 +72,7 @@ class RewindPlan:
         lines = [
             f"Rewind of {self.guest_name} ({self.mode}: {where})",
             f"  to         {self.target.id[:12]}  {_words(self.target.time_ns)}",
-            f"  from       {self.present.id[:12]}  {_words(self.present.time_ns)}, {back:.1f} s later",
+            f"  from       {self.present.id[:12]}  {_words(self.present.time_ns)}, {abs(back):.1f} s {'later' if back >= 0 else 'earlier'}",
             f"  changes    {self.pages} pages, {self.clusters} disk clusters, and whatever is written until then",
         ]
         if self.mode == "production":
