@@ -67,12 +67,13 @@ class RewindPlan:
         return _FIXED_SECONDS + (self.pages * PAGE + self.clusters * CLUSTER) / _BYTES_PER_SECOND
 
     def __str__(self) -> str:
+        order = "later" if self.present.time_ns >= self.target.time_ns else "earlier"
         back = (self.present.time_ns - self.target.time_ns) / 1e9
         where = "a clone beside the guest" if self.mode == "test" else "the guest itself"
         lines = [
             f"Rewind of {self.guest_name} ({self.mode}: {where})",
             f"  to         {self.target.id[:12]}  {_words(self.target.time_ns)}",
-            f"  from       {self.present.id[:12]}  {_words(self.present.time_ns)}, {abs(back):.1f} s {'later' if back >= 0 else 'earlier'}",
+            f"  from       {self.present.id[:12]}  {_words(self.present.time_ns)}, {abs(back):.1f} s {order}",
             f"  changes    {self.pages} pages, {self.clusters} disk clusters, and whatever is written until then",
         ]
         if self.mode == "production":
