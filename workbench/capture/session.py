@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,8 @@ __all__ = ["DEVICES", "LAYOUT", "STATE_REGIONS", "XML", "CaptureSession", "Prepa
 DEVICES, XML, LAYOUT = STATE_REGIONS = ("state:devices", "state:xml", "state:layout")
 _DISK_LIMIT = 600.0
 """Seconds that a backup job may take."""
+_THREADED_LIMIT = 20.0
+"""Seconds that the backup job of a disk in an I/O thread may take inside the pause."""
 _MEMFD_LIMIT = 64 << 20
 """Bytes of dirty clusters up to which a backup goes to a memfd; beyond, to a spool file in the case."""
 
@@ -119,6 +121,7 @@ class CaptureSession:
         self._stack = contextlib.ExitStack()
         self._fresh = True  # the head has not been compared with the guest yet
         self._suspect = True  # bitmaps may lack clusters of a capture that failed: compare disks whole
+        self._whole: set[str] = set()  # disks just copied whole while the guest ran, with a bitmap from that instant on
         self._owed: dict[str, NDArray[np.int64]] = {}  # pages the tracker has let go of and no capture holds yet
         self._open: Transaction | None = None
         with contextlib.ExitStack() as stack:
@@ -189,6 +192,9 @@ class CaptureSession:
         After this a pause only has to copy what the guest writes from now on.
         """
         self._follow_shape()
+        for disk in self.disks:
+            if disk.threaded and (self._suspect or bitmap_state(self.guest.monitor, disk) is None):
+                self._read_live_disk(disk)
         if not self._fresh:
             return
         if self.tracker.exact_pages:
@@ -223,6 +229,24 @@ class CaptureSession:
                 done += block.size
         self._tell("reading memory of", total, total)
 
+    def _read_live_disk(self, disk: Disk) -> None:
+        """Put all of a disk while the guest runs, and begin its bitmap; the pause takes what is written meanwhile.
+
+        For disks whose backup job must end inside the pause: copying all of one there would take too long.
+        """
+        self._tell(f"reading {disk.target} of", 0, disk.size)
+        with contextlib.ExitStack() as stack, self._aborting() as transaction:
+            remove_bitmap(self.guest.monitor, disk)
+            spool = stack.enter_context(self._spool()).fileno() if disk.size > _MEMFD_LIMIT else None
+            target = stack.enter_context(backup_target(self.guest, disk, whole=True, spool=spool))
+            self.guest.monitor.execute("transaction", actions=target.actions())
+            self._put_disk(transaction, target)
+            self._whole.add(disk.target)
+        self._tell(f"reading {disk.target} of", disk.size, disk.size)
+
+    def _spool(self) -> IO[bytes]:
+        return tempfile.TemporaryFile(dir=self.store.path)
+
     def _tell(self, what: str, done: int, total: int) -> None:
         self.progress(ProgressEvent(f"{what} {self.guest.name}", done, total))
 
@@ -247,12 +271,12 @@ class CaptureSession:
 
     def _target(self, disk: Disk, stack: contextlib.ExitStack) -> contextlib.AbstractContextManager[BackupTarget]:
         dirty = bitmap_state(self.guest.monitor, disk)
-        whole = dirty is None or self._suspect
+        whole = (dirty is None or self._suspect) and disk.target not in self._whole
         if whole:
             remove_bitmap(self.guest.monitor, disk)
         spool = None
         if (disk.size if dirty is None or whole else dirty) > _MEMFD_LIMIT:
-            spool = stack.enter_context(tempfile.TemporaryFile(dir=self.store.path)).fileno()  # noqa: SIM115
+            spool = stack.enter_context(self._spool()).fileno()
         return backup_target(self.guest, disk, whole=whole, spool=spool)
 
     def take(self, prepared: Prepared, laps: Laps) -> Taken:
@@ -275,8 +299,13 @@ class CaptureSession:
         laps.mark("devices")
         if prepared.targets:
             self._suspect = True
+            self._whole.clear()
             self.guest.monitor.execute("transaction", actions=backup_actions(prepared.targets))
             laps.mark("disks")
+            for target in prepared.targets:
+                if target.disk.threaded:
+                    target.wait(timeout=_THREADED_LIMIT)
+                    laps.mark("disk copies")
         if self.audit:
             self._fresh = True  # until it is proven: a missed page is found only by comparing everything anew
             audit(self.reader, self.memory, self.writer.head, taken.pages)

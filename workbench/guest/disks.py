@@ -47,6 +47,9 @@ class Disk:
         `qcow2`, `raw` ...
     path : str
         The image file as QEMU names it; shown, never opened.
+    threaded : bool
+        Whether it works in an I/O thread. QEMU 7.2 dies of `cont` while a backup job of such a disk is under way, so
+        the job has to end inside the pause.
     """
 
     target: str
@@ -55,6 +58,7 @@ class Disk:
     size: int
     format: str
     path: str
+    threaded: bool = False
 
     @property
     def region(self) -> str:
@@ -77,7 +81,8 @@ def read_disks(guest: Guest) -> tuple[Disk, ...]:
     """
     by_alias = {_device_alias(each.get("qdev", "")): each for each in guest.monitor.execute("query-block")}
     disks = []
-    for element in ET.fromstring(guest.xml()).iterfind("./devices/disk"):
+    root = ET.fromstring(guest.xml())
+    for element in root.iterfind("./devices/disk"):
         target, alias = element.find("target"), element.find("alias")
         if element.find("readonly") is not None or element.get("device") in ("cdrom", "floppy"):
             continue
@@ -89,8 +94,15 @@ def read_disks(guest: Guest) -> tuple[Disk, ...]:
         if inserted["ro"]:
             continue
         size = int(inserted["image"]["virtual-size"])
-        disks.append(Disk(name, inserted["node-name"], entry["qdev"], size, inserted["drv"], inserted["file"]))
+        image = (inserted["drv"], inserted["file"], _in_thread(element, root))
+        disks.append(Disk(name, inserted["node-name"], entry["qdev"], size, *image))
     return tuple(disks)
+
+
+def _in_thread(disk: ET.Element, root: ET.Element) -> bool:
+    """Tell whether a disk, or the SCSI controller that it may be behind, has an I/O thread."""
+    drivers = [disk.find("driver"), *root.iterfind("./devices/controller[@type='scsi']/driver")]
+    return any(driver is not None and driver.get("iothread") is not None for driver in drivers)
 
 
 def bitmap_state(monitor: Monitor, disk: Disk) -> int | None:
@@ -119,7 +131,7 @@ class BackupTarget:
         self.whole = whole
         self._monitor = monitor
         self._descriptor = descriptor
-        self._attached = False
+        self._attached = self._waited = False
 
     def attach(self, path: str) -> None:
         """Give the image behind `path` to QEMU as a block node."""
@@ -154,6 +166,17 @@ class BackupTarget:
         backup |= {"sync": "bitmap", "bitmap": BITMAP, "bitmap-mode": "on-success"}
         return [{"type": "blockdev-backup", "data": backup}]
 
+    def wait(self, *, timeout: float) -> None:
+        """Wait for the job; `finish` then only takes the node away.
+
+        Raises
+        ------
+        MonitorError, OutcomeUnknownError
+            As `finish`.
+        """
+        self._monitor.wait_job(self.job, timeout=timeout)
+        self._waited = True
+
     def finish(self, *, timeout: float) -> None:
         """Wait for the job and take the node away.
 
@@ -164,7 +187,8 @@ class BackupTarget:
         OutcomeUnknownError
             If it did not end in `timeout` seconds.
         """
-        self._monitor.wait_job(self.job, timeout=timeout)
+        if not self._waited:
+            self.wait(timeout=timeout)
         self.detach()
 
     def clusters(self) -> Clusters:
