@@ -11,6 +11,7 @@ from workbench.errors import CaptureError, GuestBusyError, StoreBusyError
 
 
 def record(path: str, uri: str, guest: str) -> None:
+    sys.stdin.readline()  # its turn: by then everything is imported
     with Case(path, uri=uri) as case:
         while True:
             # The process killed before may not be quite gone yet.

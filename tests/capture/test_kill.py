@@ -14,7 +14,7 @@ import pytest
 from truth import RECORDER, assert_equal_to_guest, eventually, nothing_left, standing
 
 from workbench.case import Case
-from workbench.demo import DemoGuest
+from workbench.demo import DemoGuest, DemoSpec
 from workbench.guest.connection import Hypervisor
 
 KILLS = 100
@@ -53,18 +53,25 @@ class Observer:
 
 
 def start(words: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(words, stdout=subprocess.PIPE)
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
-    process.communicate()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_recorder_leaves_a_running_guest_and_a_whole_case(
-    guest: DemoGuest, case: Case, tmp_path: Path
-) -> None:
+def test_a_killed_recorder_leaves_a_running_guest_and_a_whole_case(boot_guest, tmp_path: Path) -> None:
+    guest = boot_guest(DemoSpec("cap-kill", memory_mib=128))  # small: most of a recorder's life is comparing all of it
+    with Case.create(tmp_path / "case", uri=guest.uri) as case:
+        _kill_many(guest, case, tmp_path)
+
+
+def _kill_many(guest: DemoGuest, case: Case, tmp_path: Path) -> None:
     with case.record(guest.name) as recording:
         recording.capture("first")
     words = [sys.executable, str(RECORDER), str(case.path), guest.uri, guest.name]
@@ -75,10 +82,13 @@ def test_a_killed_recorder_leaves_a_running_guest_and_a_whole_case(
         for number in range(KILLS):
             # The next one starts while this one records, so that its imports cost no time.
             current, waiting = waiting, start(words)
+            assert current.stdin is not None
+            current.stdin.write(b"go\n")
+            current.stdin.flush()
             if number % 4:  # three of four once they capture, the others wherever they are: attaching, mostly
                 assert current.stdout is not None
                 assert current.stdout.readline() == b"captured\n"
-            time.sleep(chance.random() * 0.4)
+            time.sleep(chance.random() * (0.3 if number % 4 else 1.0))
             kill(current)
         kill(waiting)
         assert eventually(lambda: nothing_left(guest, case)), "the guard swept nothing"

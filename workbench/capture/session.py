@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from workbench.guest.devices import StateSink, state_sink
 from workbench.guest.disks import (
     BackupTarget,
     Disk,
+    allocated_bytes,
     backup_actions,
     backup_target,
     bitmap_state,
@@ -48,6 +49,7 @@ from workbench.guest.tracker import open_tracker
 from workbench.model import CLUSTER, PAGE, CaptureId, CaptureMode, CaptureRecord, RegionKind, RegionSpec
 from workbench.progress import Progress, ProgressEvent, silent
 from workbench.store import CaseStore, Transaction
+from workbench.store.local import os_errors
 
 __all__ = ["DEVICES", "LAYOUT", "STATE_REGIONS", "XML", "CaptureSession", "Prepared", "Taken"]
 
@@ -237,15 +239,24 @@ class CaptureSession:
         self._tell(f"reading {disk.target} of", 0, disk.size)
         with contextlib.ExitStack() as stack, self._aborting() as transaction:
             remove_bitmap(self.guest.monitor, disk)
-            spool = stack.enter_context(self._spool()).fileno() if disk.size > _MEMFD_LIMIT else None
-            target = stack.enter_context(backup_target(self.guest, disk, whole=True, spool=spool))
+            target = stack.enter_context(self._place(disk))
             self.guest.monitor.execute("transaction", actions=target.actions())
             self._put_disk(transaction, target)
             self._whole.add(disk.target)
         self._tell(f"reading {disk.target} of", disk.size, disk.size)
 
-    def _spool(self) -> IO[bytes]:
-        return tempfile.TemporaryFile(dir=self.store.path)
+    @contextlib.contextmanager
+    def _place(self, disk: Disk, dirty: int | None = None) -> Iterator[BackupTarget]:
+        """Give a target with room for `dirty` bytes of `disk`, or for all of it."""
+        whole = dirty is None
+        with contextlib.ExitStack() as stack:
+            with os_errors(self.store.path, f"make room for the clusters of {disk.target}"):
+                spool, most = None, 0
+                if (disk.size if dirty is None else dirty) > _MEMFD_LIMIT:
+                    spool = stack.enter_context(tempfile.TemporaryFile(dir=self.store.path)).fileno()
+                    most = allocated_bytes(self.guest.monitor, disk) if dirty is None else dirty
+                target = stack.enter_context(backup_target(self.guest, disk, whole=whole, spool=spool, most=most))
+            yield target
 
     def _tell(self, what: str, done: int, total: int) -> None:
         self.progress(ProgressEvent(f"{what} {self.guest.name}", done, total))
@@ -263,21 +274,19 @@ class CaptureSession:
         Nothing of it is left in QEMU afterwards, whatever happens in between.
         """
         with contextlib.ExitStack() as stack:
-            targets = [stack.enter_context(self._target(disk, stack)) for disk in self.disks]
+            targets = [stack.enter_context(self._target(disk)) for disk in self.disks]
             sink = stack.enter_context(state_sink(self.guest.monitor))
             for disk in self.disks:
                 settle(disk)
             yield Prepared(targets, sink)
 
-    def _target(self, disk: Disk, stack: contextlib.ExitStack) -> contextlib.AbstractContextManager[BackupTarget]:
+    def _target(self, disk: Disk) -> contextlib.AbstractContextManager[BackupTarget]:
         dirty = bitmap_state(self.guest.monitor, disk)
-        whole = (dirty is None or self._suspect) and disk.target not in self._whole
-        if whole:
+        if self._suspect and disk.target not in self._whole:
+            dirty = None
+        if dirty is None:
             remove_bitmap(self.guest.monitor, disk)
-        spool = None
-        if (disk.size if dirty is None or whole else dirty) > _MEMFD_LIMIT:
-            spool = stack.enter_context(self._spool()).fileno()
-        return backup_target(self.guest, disk, whole=whole, spool=spool)
+        return self._place(disk, dirty)
 
     def take(self, prepared: Prepared, laps: Laps) -> Taken:
         """Take the instant; only inside the pause.
@@ -365,6 +374,8 @@ class CaptureSession:
             yield transaction
         except BaseException:
             self._open = None
+            self._suspect = True  # clusters that were put may be lost with it
+            self._whole.clear()
             transaction.abort()
             raise
 

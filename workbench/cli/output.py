@@ -1,7 +1,6 @@
-"""Where results, progress and errors go, and how text that a guest made is shown.
+"""Where results, progress and errors go: results to standard output, everything else to standard error.
 
-Everything that comes from a guest or a case is inert here: control characters, direction overrides and markup are shown
-as escapes, long text is cut. Refuses to print anything else.
+Refuses to print what a guest made before it was made inert, and to draw anything where there is no terminal.
 """
 
 from __future__ import annotations
@@ -10,34 +9,22 @@ import contextlib
 import json
 import math
 import sys
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
+from workbench.cli.table import Column, plain_lines, rich_table
+from workbench.cli.text import inert
 from workbench.errors import WorkbenchError
 from workbench.progress import Progress, ProgressEvent
 
-__all__ = ["Output", "inert"]
+__all__ = ["Output"]
 
-_LONGEST = 200
-_DANGEROUS = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-
-
-def inert(value: object, longest: int = _LONGEST) -> str:
-    """Return text that does nothing to a terminal: control and format characters escaped, cut at `longest`."""
-    text = str(value)
-    if len(text) > longest:
-        text = f"{text[:longest]}... ({len(text)} characters)"
-    return "".join(_escape(char) if unicodedata.category(char) in _DANGEROUS else char for char in text)
-
-
-def _escape(char: str) -> str:
-    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+_NARROW = 110
+_MANY = 500
+"""Rows from which on a table is not worth its layout."""
 
 
 def _plain(value: object) -> Any:
@@ -67,9 +54,13 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        width = None if sys.stdout.isatty() else 160
-        self._out = Console(width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+        self._out = Console(highlight=False)
         self._err = Console(stderr=True, highlight=False)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether a table has to do with the columns that matter most."""
+        return self._out.is_terminal and self._out.width < _NARROW
 
     def document(self, value: object) -> None:
         """Print a JSON document on one line."""
@@ -77,20 +68,29 @@ class Output:
 
     def say(self, text: str) -> None:
         """Print lines of our own making; parts that a guest made must have been through `inert`."""
-        self._out.print(Text(text))
+        self._out.print(Text(text), soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Print a line to standard error."""
-        self._err.print(Text(text))
+        """Print a line to standard error; nothing where that is read by a program."""
+        if not self.as_json:
+            self._err.print(Text(text), soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
-        """Print a table; every cell is made inert. `numbers` names the columns that are set flush right."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(inert(cell)) for cell in row))
-        self._out.print(table)
+    def ask(self, question: str) -> str | None:
+        """Return what a person types, or None where there is none or nothing is said."""
+        if self.as_json or not sys.stdin.isatty():
+            return None
+        self._err.print(Text(question), end="")
+        line = sys.stdin.readline()
+        return line.strip() or None
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
+        """Print a table; every cell is made inert."""
+        if self._out.is_terminal and len(rows) < _MANY:
+            self._out.print(rich_table(columns, rows))
+            return
+        for line in plain_lines(columns, rows):
+            print(line)
+        sys.stdout.flush()
 
     def error(self, error: WorkbenchError) -> None:
         """Print an error: what happened, then the cure."""
@@ -98,28 +98,40 @@ class Output:
             told = {"error": type(error).__name__, "message": error.message, "cure": error.cure, "facts": error.facts}
             print(json.dumps(_plain(told), sort_keys=True), file=sys.stderr, flush=True)
             return
-        facts = ", ".join(f"{inert(name)} {inert(value)}" for name, value in error.facts.items())
-        self.note(f"workbench: {inert(error.message, 2000)}" + (f" ({facts})" if facts else ""))
+        facts = ", ".join(f"{inert(name)} {inert(value, 300)}" for name, value in error.facts.items())
+        self.note(f"workbench: {inert(error.message, 1000)}" + (f" ({facts})" if facts else ""))
         if error.cure:
-            self.note(f"  {inert(error.cure, 2000)}")
+            self.note(f"  {inert(error.cure, 1000)}")
+
+    def fault(self, error: BaseException) -> None:
+        """Print a fault of ours, with what to do about it."""
+        import traceback
+
+        lines = "".join(traceback.format_exception(error))
+        cure = "This is a fault in the workbench. Please report it with these lines and what `workbench doctor` says."
+        if self.as_json:
+            told = {"error": "fault", "message": repr(error), "cure": cure, "facts": {"traceback": lines}}
+            print(json.dumps(told, sort_keys=True), file=sys.stderr, flush=True)
+            return
+        for line in [*lines.splitlines(), cure]:
+            self.note(inert(line, 1000))
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Progress]:
         """Show progress on standard error where that is a terminal; notes are always shown."""
-        if self.as_json or not sys.stderr.isatty():
+        if self.as_json or not self._err.is_terminal:
             yield self._notes
             return
-        with Bar(console=self._err, transient=True) as bar:
-            tasks: dict[str, Any] = {}
+        from workbench.cli.bars import bars
+
+        with bars(self._err) as advance:
 
             def show(event: ProgressEvent) -> None:
                 self._notes(event)
-                if event.task not in tasks:
-                    tasks[event.task] = bar.add_task(inert(event.task))
-                bar.update(tasks[event.task], completed=event.done, total=event.total or None)
+                advance(event)
 
             yield show
 
     def _notes(self, event: ProgressEvent) -> None:
-        if event.note and not self.as_json:
-            self.note(inert(f"{event.task}: {event.note}"))
+        if event.note:
+            self.note(f"{inert(event.task)}: {inert(event.note, 1000)}")

@@ -8,6 +8,7 @@ write an image file: QEMU holds it, so all content goes through QEMU.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,15 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.errors import GuestError, GuestGoneError, MonitorError, OutcomeUnknownError, UnsupportedError
+from workbench.errors import (
+    GuestError,
+    GuestGoneError,
+    MonitorError,
+    OutcomeUnknownError,
+    StoreFullError,
+    UnsupportedError,
+)
+from workbench.guest.c_qcow2 import L2_SPAN
 from workbench.guest.connection import Guest
 from workbench.guest.monitor import PREFIX, Monitor
 from workbench.guest.qcow2 import Clusters, read_clusters, write_empty_image
@@ -27,6 +36,8 @@ from workbench.model import CLUSTER
 __all__ = ["BITMAP", "BackupTarget", "Disk", "backup_actions", "backup_target", "read_disks", "write_clusters"]
 
 BITMAP = f"{PREFIX}dirty"
+_ROOM_SLACK = 16 << 20
+"""Bytes reserved beyond what is known, for what the guest writes until the pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,19 @@ def bitmap_state(monitor: Monitor, disk: Disk) -> int | None:
     return None
 
 
+def allocated_bytes(monitor: Monitor, disk: Disk) -> int:
+    """Return how much of `disk` has content at most, by the sizes of its images; compressed ones say too little."""
+    for entry in monitor.execute("query-block"):
+        inserted = entry.get("inserted", {})
+        if inserted.get("node-name") == disk.node:
+            total, image = 0, inserted["image"]
+            while image is not None:
+                total += int(image.get("actual-size", disk.size))
+                image = image.get("backing-image")
+            return min(total, disk.size)
+    return disk.size
+
+
 def remove_bitmap(monitor: Monitor, disk: Disk) -> None:
     """Take our bitmap off `disk`; it need not be there."""
     with contextlib.suppress(MonitorError, GuestGoneError):
@@ -144,11 +168,12 @@ class BackupTarget:
         if not self._attached:
             return
         self._attached = False
-        # A job that has concluded cannot be cancelled any more, but must still be dismissed.
-        with contextlib.suppress(MonitorError):
-            self._monitor.execute("block-job-cancel", device=self.job, force=True)
-        with contextlib.suppress(MonitorError, OutcomeUnknownError):
-            self._monitor.wait_job(self.job)
+        if not self._waited:
+            # A job that has concluded cannot be cancelled any more, but must still be dismissed.
+            with contextlib.suppress(MonitorError):
+                self._monitor.execute("block-job-cancel", device=self.job, force=True)
+            with contextlib.suppress(MonitorError, OutcomeUnknownError, StoreFullError):
+                self.wait(timeout=60.0)
         self._monitor.execute("blockdev-del", node_name=self.node)
 
     def actions(self) -> list[dict[str, Any]]:
@@ -171,10 +196,19 @@ class BackupTarget:
 
         Raises
         ------
-        MonitorError, OutcomeUnknownError
+        MonitorError, OutcomeUnknownError, StoreFullError
             As `finish`.
         """
-        self._monitor.wait_job(self.job, timeout=timeout)
+        try:
+            self._monitor.wait_job(self.job, timeout=timeout)
+        except MonitorError as error:
+            self._waited = True
+            if os.strerror(errno.ENOSPC) in error.message:
+                raise StoreFullError(
+                    f"no room for the clusters of {self.disk.target} while they are copied",
+                    cure="Free space on the volume of the case; all that is committed is whole.",
+                ) from error
+            raise
         self._waited = True
 
     def finish(self, *, timeout: float) -> None:
@@ -184,6 +218,8 @@ class BackupTarget:
         ------
         MonitorError
             If the job failed; with a bitmap, the bitmap then still has all its dirty clusters.
+        StoreFullError
+            If it failed for want of space under the target.
         OutcomeUnknownError
             If it did not end in `timeout` seconds.
         """
@@ -207,26 +243,59 @@ class BackupTarget:
 
 
 @contextlib.contextmanager
-def backup_target(guest: Guest, disk: Disk, *, whole: bool, spool: int | None = None) -> Iterator[BackupTarget]:
+def backup_target(
+    guest: Guest, disk: Disk, *, whole: bool, spool: int | None = None, most: int = 0
+) -> Iterator[BackupTarget]:
     """Prepare a target for `disk`: a memfd, or the file behind `spool` where much is to be copied.
 
     `whole` copies all of the disk and begins a new dirty bitmap at the same instant; otherwise the clusters of our
-    bitmap are copied. Whatever happens, no node and no job of ours is left in QEMU.
+    bitmap are copied. Whatever happens, no node and no job of ours is left in QEMU, and a guest that ran runs.
+
+    Parameters
+    ----------
+    most : int
+        Bytes that will be copied at most, reserved in the spool here: once the job runs, a target that is full breaks
+        the guest's own writes (QEMU's copy-before-write), and QEMU stops the guest.
+
+    Raises
+    ------
+    OSError
+        If there is no room for the copy.
     """
     descriptor = os.memfd_create("rwb-backup", os.MFD_CLOEXEC) if spool is None else spool
     try:
         write_empty_image(descriptor, disk.size)
+        if spool is not None:
+            tables = min(most, -(-disk.size // L2_SPAN) * CLUSTER)
+            os.posix_fallocate(descriptor, 0, most + most // 8 + tables + _ROOM_SLACK)
+        ran = guest.is_running()
         with guest.monitor.fdset(descriptor) as path:
             target = BackupTarget(guest.monitor, disk, descriptor, whole=whole)
             try:
                 target.attach(path)
                 yield target
-            finally:
-                with contextlib.suppress(MonitorError, GuestGoneError, OutcomeUnknownError):
-                    target.detach()
+            except BaseException:
+                _detach(target)
+                if ran:
+                    with contextlib.suppress(GuestError):
+                        resume_after_io_error(guest.monitor)
+                raise
+            else:
+                _detach(target)
     finally:
         if spool is None:
             os.close(descriptor)
+
+
+def _detach(target: BackupTarget) -> None:
+    with contextlib.suppress(MonitorError, GuestGoneError, OutcomeUnknownError):
+        target.detach()
+
+
+def resume_after_io_error(monitor: Monitor) -> None:
+    """Let a guest go on that QEMU stopped for a write that a failed backup broke; without the job it is tried again."""
+    if monitor.execute("query-status")["status"] == "io-error":
+        monitor.execute("cont")
 
 
 def backup_actions(targets: Sequence[BackupTarget]) -> list[dict[str, Any]]:
