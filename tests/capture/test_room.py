@@ -13,6 +13,7 @@ import pytest
 from truth import assert_equal_to_guest, eventually, nothing_left, standing
 
 from workbench.capture import session as session_module
+from workbench.capture.session import CaptureSession
 from workbench.case import Case
 from workbench.demo import DemoGuest
 from workbench.errors import StoreFullError
@@ -78,6 +79,17 @@ def test_without_room_for_the_copy_the_guest_is_not_even_paused(
     assert nothing_left(written, case)
 
 
+def capture_too_much(session: CaptureSession) -> None:
+    """A capture that waits, before it keeps what it took, until the guest's writes have filled the copy."""
+    with session.prepare() as prepared:
+        with session.pause() as laps:
+            taken = session.take(prepared, laps)
+        monitor = session.guest.monitor
+        stopped = eventually(lambda: monitor.execute("query-status")["status"] == "io-error")
+        assert stopped, "the copy did not fail under the guest's writes"
+        session.keep(prepared, taken, CaptureMode.MANUAL, "too little")
+
+
 def test_a_guest_whose_writes_a_full_copy_broke_runs_on_and_has_lost_none(
     written: DemoGuest, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,13 +113,8 @@ def test_a_guest_whose_writes_a_full_copy_broke_runs_on_and_has_lost_none(
         leave(volume, 6 << 20)
         written.run(f"(until test -e /run/enough; do {OVERWRITE} || touch /run/lost; done) >/dev/null 2>&1 &")
         session.begin()
-        with session.prepare() as prepared:
-            with session.pause() as laps:
-                taken = session.take(prepared, laps)
-            status = lambda: session.guest.monitor.execute("query-status")["status"]  # noqa: E731
-            assert eventually(lambda: status() == "io-error"), "the copy did not fail under the guest's writes"
-            with pytest.raises(StoreFullError):
-                session.keep(prepared, taken, CaptureMode.MANUAL, "too little")
+        with pytest.raises(StoreFullError):
+            capture_too_much(session)
         assert session.guest.is_running()
         (volume / "ballast").unlink()
         monkeypatch.undo()
