@@ -47,11 +47,14 @@ __all__ = [
 
 def doctor(uri: str | None = DEFAULT_URI) -> list[Finding]:
     """Say what this host offers and lacks; never raises."""
+    where = uri or DEFAULT_URI
     try:
-        with Hypervisor(uri or DEFAULT_URI) as hypervisor:
+        with Hypervisor(where) as hypervisor:
             return examine(hypervisor)
-    except Exception:  # noqa: BLE001  (whatever is wrong with libvirt is a finding, made by examine)
-        return examine(None)
+    except Exception as error:  # noqa: BLE001  (whatever is wrong with libvirt is a finding)
+        host = [each for each in examine(None) if not each.topic.startswith(("libvirt", "guest"))]
+        cure = "Start libvirtd and virtlogd, or name another connection"
+        return [*host, Finding("libvirt", "missing", f"{where}: {error}", "No guest can be found", cure)]
 
 
 def running_guests(uri: str = DEFAULT_URI) -> pd.DataFrame:

@@ -45,11 +45,13 @@ def small_case(tmp_path: Path) -> SmallCase:
     store.add_guest(GUEST, NASTY)
     ram = RegionSpec("pc.ram", RegionKind.MEMORY, 64 * 4096, 4096)
     disk = RegionSpec("disk:vda", RegionKind.DISK, 8 * 65536, 65536)
+    layout = RegionSpec("state:layout", RegionKind.STATE, 0, 4096)
     records = []
     with store.writer(GUEST) as writer:
         writer.move_to(None)
         for number in range(4):
-            with writer.begin([ram, disk]) as transaction:
+            with writer.begin([ram, disk, layout]) as transaction:
+                transaction.put_stream("state:layout", b"{}")
                 transaction.put("pc.ram", np.array([number, 9]), np.full((2, 4096), number + 1, np.uint8))
                 transaction.put("disk:vda", np.array([number]), np.full((1, 65536), number + 1, np.uint8))
                 facts = {"pause_ns": 9_500_000, "pause_parts_ns": {"stop": 2_000_000}, "dirty_pages": 2}

@@ -97,5 +97,5 @@ def test_an_interrupted_watch_lets_the_guest_go(guest: DemoGuest, place: Path, n
     time.sleep(0.4)
     process.send_signal(number)
     process.communicate(timeout=30)
-    assert process.returncode == 0
+    assert process.returncode == 130
     assert nothing_left(guest)

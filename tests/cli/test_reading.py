@@ -34,14 +34,18 @@ def test_show_gives_facts_regions_and_the_full_id(workbench: Command, small_case
     shown = workbench("show", "alert-7", "--case", small_case.path, "--json").json()
     assert shown["id"] == record.id
     assert shown["facts"]["pause_parts_ns"] == {"stop": 2_000_000}
-    assert {region["name"]: region["bytes"] for region in shown["regions"]} == {"pc.ram": 262144, "disk:vda": 524288}
-    assert "stop 2.0 ms" in workbench("show", record.id[:8], "--case", small_case.path).out
+    assert {region["name"]: region["bytes"] for region in shown["regions"]} == {
+        "pc.ram": 262144,
+        "disk:vda": 524288,
+        "state:layout": 2,
+    }
+    assert "9.5 ms: stop 2.0\n" in workbench("show", record.id[:8], "--case", small_case.path).out
 
 
 def test_diff_counts_and_lists_changed_blocks(workbench: Command, small_case: SmallCase) -> None:
     first, second = (record.id[:10] for record in small_case.records[:2])
     changes = workbench("diff", first, second, "--case", small_case.path, "--json").json()["changes"]
-    assert {each["region"]: each["blocks"] for each in changes} == {"pc.ram": 2, "disk:vda": 1}
+    assert {each["region"]: each["blocks"] for each in changes} == {"pc.ram": 2, "disk:vda": 1, "state:layout": 0}
     blocks = workbench("diff", first, second, "--case", small_case.path, "--json", "--blocks", "pc.ram").json()
     assert [each["block"] for each in blocks["changes"]] == [1, 9]
 

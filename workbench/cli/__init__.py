@@ -1,28 +1,24 @@
 """The `workbench` command: one module per verb, each a thin layer over `workbench.case`.
 
 Refuses to hold any knowledge of guests or stores. Results go to standard output, progress and errors to standard error;
-`--json` makes both machine-readable. Exit codes: 0 done, 1 unknown fault of ours, 2 wrong request, 3 not offered here,
-4 guest, 5 case (also: `check` found damage), 6 capture, 7 rewind, 130 interrupted.
+`--json` makes both machine-readable. Exit codes: 0 done, 1 a fault of ours, 2 wrong request, 3 not offered here,
+4 guest, 5 case (also: `check` found damage), 6 capture, 7 rewind, 130 interrupted, 141 nobody reads the output.
 """
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
-import traceback
 from collections.abc import Sequence
-from types import FrameType
 
+from workbench.cli.interrupts import Interrupts
 from workbench.cli.output import Output
 from workbench.cli.parser import parse
 from workbench.errors import WorkbenchError
 
 __all__ = ["main"]
 
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    """Take SIGTERM for Ctrl-C: the guest is detached from on the way out."""
-    raise KeyboardInterrupt
+_INTERRUPTED, _NO_READER = 130, 141
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -38,21 +34,23 @@ def main(words: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    arguments = parse(sys.argv[1:] if words is None else words)
-    output = Output(as_json=arguments.json)
-    signal.signal(signal.SIGTERM, _terminate)
+    given = sys.argv[1:] if words is None else words
+    output = Output(as_json="--json" in given)
     try:
+        arguments = parse(given)
+        arguments.interrupts = Interrupts(output.note)
+        arguments.interrupts.install()
         return int(arguments.run(arguments, output))
     except WorkbenchError as error:
         output.error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        output.note("Interrupted; the guest was let go.")
-        return 130
+        output.note("interrupted")
+        return _INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
-        return 141
-    except Exception:  # noqa: BLE001  (a fault of ours, said as one)
-        traceback.print_exc()
-        output.note("This is a fault in the workbench. Please report it with the lines above.")
+        # What is still buffered has nowhere to go; without this Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NO_READER
+    except Exception as error:  # noqa: BLE001  (a fault of ours, said as one)
+        output.fault(error)
         return 1

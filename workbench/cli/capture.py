@@ -5,16 +5,23 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from workbench.case import Case
 from workbench.cli import recording
 from workbench.cli.output import Output
+from workbench.cli.text import millis, number, short, thousands, when
+from workbench.cli.words import examples
 
 __all__ = ["add"]
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
-    parser = verbs.add_parser("capture", parents=[common], help="take one capture of a running guest")
+    parser = verbs.add_parser(
+        "capture",
+        parents=[common],
+        help="take one capture of a running guest",
+        description="Take one capture: memory, devices and every disk of one instant. The case is made if need be.",
+        epilog=examples('workbench capture web1 --reason "before the update" --mark clean'),
+    )
     recording.add_words(parser)
     parser.add_argument("--reason", default="", help="why it is taken")
     parser.add_argument("--mark", metavar="NAME", help="name it in the timeline")
@@ -23,14 +30,19 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Take the capture."""
-    with (
-        Case.open_or_create(arguments.case, uri=arguments.connect) as case,
-        output.progress() as progress,
-        case.record(arguments.name, progress=progress, **recording.options(arguments)) as running,
-    ):
-        moment = running.capture(arguments.reason, mark=arguments.mark)
+    with recording.opened(arguments, output) as running:
+        record = running.capture(arguments.reason, mark=arguments.mark).record
     if output.as_json:
-        output.document(recording.brief(moment.record))
-    else:
-        output.say(recording.line(moment.record))
+        output.document(recording.brief(record))
+        return 0
+    facts = record.facts
+    output.say(f"{short(record.id)}  {when(record.time_ns)} UTC, the guest stood still for {_pause(facts)}.")
+    output.say(
+        f"{number(facts.get('dirty_pages'))} pages and {number(facts.get('dirty_clusters'))} disk clusters were "
+        f"written, {thousands(facts.get('stored_bytes'))} kB stored."
+    )
     return 0
+
+
+def _pause(facts: Any) -> str:
+    return f"{millis(facts.get('pause_ns'))} ms"

@@ -6,27 +6,38 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-import pandas as pd
-
-from workbench.case import Case
-from workbench.cli.output import Output, inert
-from workbench.errors import UsageError
+from workbench.cli.output import Output
+from workbench.cli.table import Column
+from workbench.cli.text import inert, short, when
+from workbench.cli.words import WHEN, examples
+from workbench.errors import UsageError, WorkbenchError
 
 __all__ = ["add"]
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb and its own verbs."""
-    acts = verbs.add_parser("clone", help="copies of the guest as it was").add_subparsers(metavar="ACT", required=True)
-    start = acts.add_parser("run", parents=[common], help="start a clone of a moment")
-    start.add_argument("when", metavar="WHEN", help="a time, -30s, an id, a mark, before:MARK")
+    about = "copies of the guest as it was"
+    acts = verbs.add_parser(
+        "clone",
+        help=about,
+        description="Start, list and remove copies of the guest as it was; the guest itself is not touched.",
+        epilog=examples("workbench clone run -5m --name web1-then", "workbench clone list", "workbench clone rm --all"),
+    ).add_subparsers(metavar="ACT", required=True)
+    start = acts.add_parser(
+        "run", parents=[common], help="start a clone of a moment", epilog=examples("workbench clone run -5m")
+    )
+    start.add_argument("when", metavar="WHEN", help=WHEN)
     start.add_argument("--name", help="its domain name")
     start.add_argument("--network", action="store_true", help="leave its network as the guest has it")
     start.add_argument("--paused", action="store_true", help="do not let it run yet")
     start.set_defaults(run=run_start)
-    shown = acts.add_parser("list", parents=[common], help="the clones of a case")
-    shown.set_defaults(run=run_list)
-    gone = acts.add_parser("rm", parents=[common], help="end clones and remove their files")
+    acts.add_parser(
+        "list", parents=[common], help="the clones of a case", epilog=examples("workbench clone list --json")
+    ).set_defaults(run=run_list)
+    gone = acts.add_parser(
+        "rm", parents=[common], help="end clones and remove their files", epilog=examples("workbench clone rm --all")
+    )
     gone.add_argument("names", metavar="NAME", nargs="*", help="names or UUIDs")
     gone.add_argument("--all", action="store_true", help="all clones of the case")
     gone.set_defaults(run=run_remove)
@@ -34,6 +45,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run_start(arguments: argparse.Namespace, output: Output) -> int:
     """Start a clone."""
+    from workbench.case import Case
+
     with Case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
         moment = case.moment(arguments.when, arguments.guest)
         clone = moment.clone(
@@ -41,14 +54,18 @@ def run_start(arguments: argparse.Namespace, output: Output) -> int:
         )
     if output.as_json:
         output.document(asdict(clone.record))
-    else:
-        output.say(f"{inert(clone.name)}: started in {clone.record.seconds:.2f} s from {clone.record.capture[:12]}")
-        output.say(f"files: {clone.directory}, sockets: {clone.record.sockets}")
+        return 0
+    does = "stands, paused" if arguments.paused else "runs"
+    output.say(f"{inert(clone.name)} {does}: {short(clone.record.capture)}, in {clone.record.seconds:.2f} s.")
+    output.say(f"files: {inert(clone.directory, 1000)}, sockets: {inert(clone.record.sockets, 1000)}")
+    output.say(f"Remove it with: workbench clone rm {inert(clone.name)}")
     return 0
 
 
 def run_list(arguments: argparse.Namespace, output: Output) -> int:
     """List the clones."""
+    from workbench.case import Case
+
     with Case(arguments.case, uri=arguments.connect) as case:
         clones = [clone.record for clone in case.clones()]
     if output.as_json:
@@ -57,24 +74,31 @@ def run_list(arguments: argparse.Namespace, output: Output) -> int:
     if not clones:
         output.say("This case has no clones.")
         return 0
-    rows = [
-        (each.name, each.capture[:12], f"{pd.Timestamp(each.started_ns, unit='ns'):%Y-%m-%d %H:%M:%S}", each.uri)
-        for each in clones
-    ]
-    output.table(("name", "moment", "started (UTC)", "on"), rows)
+    columns = (Column("name", wraps=True), Column("moment"), Column("started (UTC)"), Column("on", wraps=True))
+    output.table(columns, [(each.name, short(each.capture), when(each.started_ns), each.uri) for each in clones])
     return 0
 
 
 def run_remove(arguments: argparse.Namespace, output: Output) -> int:
-    """Remove clones."""
+    """Remove clones; one that cannot be removed does not keep the others."""
+    from workbench.case import Case
+
     if bool(arguments.names) == arguments.all:
-        raise UsageError("say which clones, or --all", cure="See `workbench clone list`")
+        raise UsageError("say which clones, or --all", cure="See `workbench clone list`.")
+    removed, code = [], 0
     with Case(arguments.case, uri=arguments.connect) as case:
         names = [clone.record.uuid for clone in case.clones()] if arguments.all else arguments.names
-        removed = [case.remove_clone(name) for name in names]
+        for name in names:
+            try:
+                removed.append(case.remove_clone(name))
+            except WorkbenchError as error:
+                output.error(error)
+                code = error.exit_code
     if output.as_json:
         output.document([asdict(clone) for clone in removed])
-    else:
-        for clone in removed:
-            output.say(f"{inert(clone.name)} is gone.")
-    return 0
+        return code
+    for clone in removed:
+        output.say(f"{inert(clone.name)} is gone.")
+    if not removed and not code:
+        output.say("This case has no clones.")
+    return code

@@ -4,31 +4,51 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workbench.case import doctor
-from workbench.cli.output import Output, inert
+from workbench.cli.output import Output
+from workbench.cli.table import Column
+from workbench.cli.text import inert
+from workbench.cli.words import examples
+
+if TYPE_CHECKING:
+    from workbench.case import Finding
 
 __all__ = ["add"]
 
-_SIGN = {"good": "ok  ", "limited": "note", "missing": "LACK"}
+_SIGN = {"good": "ok", "limited": "note", "missing": "LACK"}
+_NEEDED = ("libvirt", "reading memory")
+_NOTHING_WORKS = 3
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
-    parser = verbs.add_parser("doctor", parents=[common], help="what this host offers and what it lacks")
+    parser = verbs.add_parser(
+        "doctor",
+        parents=[common],
+        help="what this host offers and what it lacks",
+        description="Examine this host and the guests that run on it: what works, what follows from what does not,\n"
+        "and what to do about it. The exit code is 3 if nothing can be captured here.",
+        epilog=examples("workbench doctor", "workbench doctor --connect qemu:///system"),
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Examine the host and print the findings."""
+    from workbench.case import doctor
+
     findings = doctor(arguments.connect)
     if output.as_json:
         output.document([asdict(finding) for finding in findings])
-        return 0
-    for finding in findings:
-        output.say(f"{_SIGN.get(finding.status, '?   ')}  {inert(finding.topic)}: {inert(finding.what, 500)}")
-        for text in (finding.consequence, finding.cure):
-            if text and finding.status != "good":
-                output.say(f"        {inert(text, 500)}")
-    return 0
+    else:
+        rows = [(_SIGN.get(each.status, "?"), each.topic, inert(_told(each), 1000)) for each in findings]
+        output.table((Column(""), Column("topic"), Column("finding", wraps=True)), rows, longest=2000)
+    hopeless = any(each.status == "missing" and each.topic in _NEEDED for each in findings)
+    return _NOTHING_WORKS if hopeless else 0
+
+
+def _told(finding: Finding) -> str:
+    """Return a finding in sentences; what follows and what to do only where something is not as it should be."""
+    parts = [finding.what] if finding.status == "good" else [finding.what, finding.consequence, finding.cure]
+    return ". ".join(part.rstrip(".") for part in parts if part) + "."

@@ -1,8 +1,8 @@
 """Ctrl-C and its kin: one way out, that lets the guest go.
 
-The first SIGINT, SIGTERM or SIGHUP becomes KeyboardInterrupt, or does what the verb asked for instead; while the way out
-is walked further ones are only counted, so that an impatient second Ctrl-C does not leave half of it. A signal that was
-ignored when we started (`nohup`, a job in the background) stays ignored. Refuses to catch SIGKILL: the guard does.
+The first SIGINT, SIGTERM or SIGHUP becomes KeyboardInterrupt, or does what the verb asked for instead; while the way
+out is walked further ones are only counted, so that an impatient second Ctrl-C does not leave half of it. A signal that
+was ignored when we started (`nohup`, a job in the background) stays ignored. Refuses to catch SIGKILL: the guard does.
 """
 
 from __future__ import annotations

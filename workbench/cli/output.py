@@ -43,6 +43,14 @@ def _plain(value: object) -> Any:
     return None if text in ("<NA>", "NaT") else text
 
 
+class _Console(Console):
+    """A console that leaves it to `main` what becomes of a command whose output nobody reads."""
+
+    def on_broken_pipe(self) -> None:
+        """Let BrokenPipeError go on, where rich would end the process."""
+        raise  # noqa: PLE0704  (rich calls this while it handles that error)
+
+
 class Output:
     """The two streams of a command.
 
@@ -54,8 +62,8 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self._out = Console(highlight=False)
-        self._err = Console(stderr=True, highlight=False)
+        self._out = _Console(highlight=False)
+        self._err = _Console(stderr=True, highlight=False)
 
     @property
     def narrow(self) -> bool:
@@ -83,12 +91,13 @@ class Output:
         line = sys.stdin.readline()
         return line.strip() or None
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
-        """Print a table; every cell is made inert."""
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]], *, longest: int = 200) -> None:
+        """Print a table; every cell is made inert and cut at `longest`."""
+        cells = [[inert(cell, longest) for cell in row] for row in rows]
         if self._out.is_terminal and len(rows) < _MANY:
-            self._out.print(rich_table(columns, rows))
+            self._out.print(rich_table(columns, cells))
             return
-        for line in plain_lines(columns, rows):
+        for line in plain_lines(columns, cells):
             print(line)
         sys.stdout.flush()
 

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from workbench import __version__
 from workbench.cli import bench, capture, check, clone, diff, doctor, guests, rewind, show, timeline, undo, watch
+from workbench.cli.words import Words, examples
+from workbench.errors import UsageError
 
 __all__ = ["parse"]
 
 _DEFAULT_URI = "qemu:///session"
 _OFFSET = re.compile(r"-[0-9.]+ ?[a-z]+( ?[0-9.]+ ?[a-z]+)*")
-_EXAMPLE = """
-example:
-  workbench guests                                  what runs here
-  export WORKBENCH_CASE=/var/lib/cases/web1         where the journal goes
-  workbench watch web1 --interval 2                 record until Ctrl-C
-  workbench timeline                                what was recorded
-  workbench diff -30s latest                        what changed in half a minute
-  workbench clone run "2026-11-24T14:03Z"           a copy of the guest as it was
-  workbench rewind -5m --mode production            take the guest itself back
-"""
+_CODES = (
+    "0 done, 1 a fault of ours, 2 wrong request, 3 not offered here, 4 guest,\n"
+    "5 case (also: check found damage), 6 capture, 7 rewind, 130 interrupted."
+)
+_EXAMPLES = (
+    "workbench guests                                  what runs here",
+    "export WORKBENCH_CASE=/var/lib/cases/web1         where the journal goes",
+    "workbench watch web1 --interval 2                 record until Ctrl-C",
+    "workbench timeline                                what was recorded",
+    "workbench diff -30s latest                        what changed in half a minute",
+    'workbench clone run "2026-11-24T14:03Z"           a copy of the guest as it was',
+    "workbench rewind -5m --mode production            take the guest itself back",
+)
 
 
 def _add_common(parser: argparse.ArgumentParser, *, json: object, connect: object) -> None:
@@ -54,7 +59,6 @@ def _with_case(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         default=Path(default) if default else None,
-        required=default is None,
         help="the case (default: $WORKBENCH_CASE)",
     )
     cased.add_argument("--guest", metavar="NAME", help="which guest of the case; needless where it has one")
@@ -67,19 +71,21 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     An offset into the past (`-30s`) is a moment, though it looks like an option: argparse takes a word that begins with
     a space for what it is, and a moment may have spaces around it.
     """
-    return _build_parser().parse_args([f" {word}" if _OFFSET.fullmatch(word) else word for word in words])
+    found = _build_parser().parse_args([f" {word}" if _OFFSET.fullmatch(word) else word for word in words])
+    if getattr(found, "case", ...) is None:
+        raise UsageError("no case is named", cure="Give --case DIR, or set WORKBENCH_CASE.")
+    return found
 
 
 def _build_parser() -> argparse.ArgumentParser:
     """Return the parser of the `workbench` command."""
-    parser = argparse.ArgumentParser(
+    parser = Words(
         prog="workbench",
         description="Journal running QEMU/libvirt guests, look at any moment of the past, and go back to it.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=examples(*_EXAMPLES) + "\n\nExit codes: " + _CODES,
     )
     _add_common(parser, json=False, connect=os.environ.get("WORKBENCH_CONNECT", _DEFAULT_URI))
-    parser.add_argument("--version", action="version", version=importlib.metadata.version("rewind-workbench"))
+    parser.add_argument("--version", action="version", version=f"workbench {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     common = _common()
     cased = _with_case(common)

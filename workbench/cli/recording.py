@@ -1,20 +1,30 @@
-"""What `capture` and `watch` share: the words of a recording, and a capture in one line."""
+"""What `capture` and `watch` share: the words of a recording, its beginning, and a capture in a few values."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from workbench.cli.output import Output
+from workbench.cli.text import when
+from workbench.errors import UsageError
 from workbench.model import CaptureRecord
 
-__all__ = ["add_words", "brief", "line", "options"]
+if TYPE_CHECKING:
+    from workbench.case import Case, Recording
+
+__all__ = ["add_words", "brief", "opened"]
+
+_FACTS = ("dirty_pages", "dirty_clusters", "stored_bytes", "tracker")
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:
     """Add the words that say how to record."""
-    parser.add_argument("name", metavar="GUEST", help="name or UUID of a running guest")
+    parser.add_argument(
+        "name", metavar="GUEST", nargs="?", help="name or UUID of a running guest; needless where the case has one"
+    )
     parser.add_argument("--tracker", choices=("userfaultfd", "soft-dirty", "compare"), help="insist on a tracker")
     parser.add_argument("--audit", action="store_true", help="prove in every pause that no page was missed (slow)")
     parser.add_argument(
@@ -22,32 +32,43 @@ def add_words(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the recording's options."""
-    names = ("tracker", "audit", "allow_own_volume")
-    return {name: getattr(arguments, name) for name in names}
+@contextlib.contextmanager
+def opened(arguments: argparse.Namespace, output: Output) -> Iterator[Recording]:
+    """Attach to the guest, make the case where there is none, and detach at the end."""
+    from workbench.case import Case
+
+    options = {name: getattr(arguments, name) for name in ("tracker", "audit", "allow_own_volume")}
+    with (
+        Case.open_or_create(arguments.case, uri=arguments.connect) as case,
+        output.progress() as progress,
+        case.record(_guest(case, arguments), progress=progress, **options) as running,
+    ):
+        yield running
+
+
+def _guest(case: Case, arguments: argparse.Namespace) -> str:
+    """Return the guest that was named, or the one that the case has.
+
+    Raises
+    ------
+    UsageError
+        If two different ones are named, or none, and the case does not have exactly one.
+    """
+    named = {name for name in (arguments.name, arguments.guest) if name is not None}
+    if len(named) > 1:
+        raise UsageError("two guests are named", guests=sorted(named), cure="Name one.")
+    if not named and not case.guests():
+        raise UsageError("no guest is named, and the case has none yet", cure="See `workbench guests`.")
+    return named.pop() if named else case.guest().id
 
 
 def brief(record: CaptureRecord) -> dict[str, Any]:
     """Return a capture in a few values."""
-    facts = record.facts
     return {
         "id": record.id,
-        "time": pd.Timestamp(record.time_ns, unit="ns", tz="UTC").isoformat(),
+        "time": f"{when(record.time_ns).replace(' ', 'T')}Z",
+        "time_ns": record.time_ns,
         "mode": str(record.mode),
-        "pause_ms": facts["pause_ns"] / 1e6,
-        "dirty_pages": facts["dirty_pages"],
-        "dirty_clusters": facts["dirty_clusters"],
-        "stored_bytes": facts["stored_bytes"],
-        "tracker": facts["tracker"],
+        "pause_ms": record.facts["pause_ns"] / 1e6,
+        **{name: record.facts.get(name) for name in _FACTS},
     }
-
-
-def line(record: CaptureRecord) -> str:
-    """Return a capture in one line of text."""
-    known = brief(record)
-    clock = pd.Timestamp(record.time_ns, unit="ns", tz="UTC").strftime("%H:%M:%S.%f")[:-3]
-    return (
-        f"{clock}Z  {record.id[:12]}  {known['mode']:<10}  pause {known['pause_ms']:6.1f} ms  "
-        f"{known['dirty_pages']:>7} pages  {known['dirty_clusters']:>5} clusters  {known['stored_bytes'] / 1e3:8.1f} kB"
-    )

@@ -1,7 +1,7 @@
 """Tables: by rich on a terminal, one plain line a row for programs.
 
 On a terminal only the columns that hold free text are wrapped: an id that is broken over two lines cannot be copied.
-Refuses to show a cell that was not made inert.
+Refuses to make cells inert: who fills a table has done that.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
-
-from workbench.cli.text import inert
 
 __all__ = ["Column", "plain_lines", "rich_table"]
 
@@ -36,20 +34,20 @@ class Column:
     wraps: bool = False
 
 
-def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> Table:
+def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:
     """Return a table for a terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         justify = "right" if column.right else "left"
         table.add_column(column.name, justify=justify, overflow="fold", no_wrap=not column.wraps)  # type: ignore[arg-type]
     for row in rows:
-        table.add_row(*(Text(inert(cell)) for cell in row))
+        table.add_row(*(Text(cell) for cell in row))
     return table
 
 
-def plain_lines(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+def plain_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table that nobody measures: a row is a line, however long."""
-    cells = [[column.name for column in columns], *([inert(cell) for cell in row] for row in rows)]
+    cells = [[column.name for column in columns], *rows]
     widths = [max(map(cell_len, cells_of)) for cells_of in zip(*cells, strict=True)]
     for line in cells:
         yield "  ".join(_padded(*each) for each in zip(line, widths, columns, strict=True)).rstrip()

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import time
-from dataclasses import dataclass, field
-from typing import Any
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from workbench.case import Case, Recording, Tick
 from workbench.cli import recording
-from workbench.cli.output import Output, inert
+from workbench.cli.output import Output
+from workbench.cli.text import inert, millis, number, short, thousands, when
+from workbench.cli.words import examples
 from workbench.errors import GuestGoneError, UsageError
 
+if TYPE_CHECKING:
+    from workbench.case import Recording, Tick
+
 __all__ = ["add"]
+
+_ALL_FAILED, _INTERRUPTED = 6, 130
+_HEADER = (
+    f"{'time (UTC)':<23}  {'capture':<12}  {'pause ms':>8}  {'pages':>7}  {'clusters':>8}  {'kB':>9}  {'late s':>6}"
+)
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Add the verb."""
-    parser = verbs.add_parser("watch", parents=[common], help="capture a running guest continuously")
+    parser = verbs.add_parser(
+        "watch",
+        parents=[common],
+        help="capture a running guest continuously",
+        description="Capture every so many seconds and say each: one line, with --json one JSON document a line.\n"
+        "Ctrl-C ends it after the capture under way and leaves nothing in the guest; a second one breaks that off.",
+        epilog=examples("workbench watch web1 --interval 2", "workbench watch web1 --interval 0.5 --for 60 --json"),
+    )
     recording.add_words(parser)
     parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between captures (default 2)")
     parser.add_argument("--count", type=int, metavar="N", help="end after N captures")
@@ -26,58 +42,92 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 @dataclass
-class _Listener:
+class _Watch:
     """Prints every turn and ends the watch when enough was seen."""
 
     output: Output
     running: Recording
     count: int | None
-    until: float | None
     captures: int = 0
     failures: int = 0
-    skipped: int = field(default=0)
+    skipped: int = 0
+    interrupted: bool = False
 
     def __call__(self, tick: Tick) -> None:
         self.skipped += tick.skipped
-        if tick.record is not None:
-            self.captures += 1
-        else:
-            self.failures += 1
+        self.captures += tick.record is not None
+        self.failures += tick.record is None
         self._tell(tick)
-        enough = self.count is not None and self.captures >= self.count
-        if enough or (self.until is not None and time.monotonic() >= self.until):
+        if self.interrupted or (self.count is not None and self.captures >= self.count):
             self.running.end()
+
+    def interrupt(self) -> None:
+        """End after the capture under way; called by a signal."""
+        self.interrupted = True
+        self.output.note("ending after the capture under way; again to break it off")
+        self.running.end()
 
     def _tell(self, tick: Tick) -> None:
         if self.output.as_json:
-            told = recording.brief(tick.record) if tick.record else {"error": str(tick.error)}
+            told = recording.brief(tick.record) if tick.record is not None else _failed(tick)
             self.output.document({**told, "late_s": tick.late_s, "skipped": tick.skipped})
             return
         if tick.skipped:
-            self.output.note(f"the interval was not held: {tick.skipped} captures skipped, {tick.late_s:.1f} s late")
+            self.output.note(f"the interval is not held: {tick.skipped} skipped, the capture before took too long")
         if tick.record is not None:
-            self.output.say(recording.line(tick.record))
+            if self.captures == 1:
+                self.output.say(_HEADER)
+            self.output.say(_line(tick))
         else:
-            self.output.note(f"capture failed: {inert(tick.error, 500)}")
+            self.output.note(f"capture failed, number {self.failures}: {inert(tick.error, 1000)}")
+
+    def summary(self) -> str:
+        """Return what came of it."""
+        return f"{self.captures} captures, {self.failures} failed, {self.skipped} skipped."
+
+
+def _failed(tick: Tick) -> dict[str, Any]:
+    error = tick.error
+    return {"error": type(error).__name__, "message": str(error)}
+
+
+def _line(tick: Tick) -> str:
+    assert tick.record is not None
+    facts = tick.record.facts
+    pages, clusters = (number(facts.get(name)) for name in ("dirty_pages", "dirty_clusters"))
+    return (
+        f"{when(tick.record.time_ns)}  {short(tick.record.id)}  {millis(facts.get('pause_ns')):>8}  {pages:>7}  "
+        f"{clusters:>8}  {thousands(facts.get('stored_bytes')):>9}  {tick.late_s:>6.2f}"
+    )
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Watch the guest."""
-    if arguments.count is not None and arguments.count < 1:
-        raise UsageError("--count must be at least 1", found=arguments.count)
-    until = None if arguments.seconds is None else time.monotonic() + arguments.seconds
-    with (
-        Case.open_or_create(arguments.case, uri=arguments.connect) as case,
-        output.progress() as progress,
-        case.record(arguments.name, progress=progress, **recording.options(arguments)) as running,
-    ):
-        listener = _Listener(output, running, arguments.count, until)
-        try:
-            running.watch(arguments.interval, listener)
-        except GuestGoneError as error:
-            output.note(f"the guest ended: {inert(error.message)}")
-        except KeyboardInterrupt:
-            output.note("")
-    if not output.as_json:
-        output.note(f"{listener.captures} captures, {listener.failures} failed, {listener.skipped} skipped.")
-    return 0 if listener.captures or not listener.failures else 6
+    for name, value in (("--count", arguments.count), ("--for", arguments.seconds)):
+        if value is not None and not value > 0:
+            raise UsageError(f"{name} must be more than 0", found=value, cure="Leave it out to watch until Ctrl-C.")
+    with recording.opened(arguments, output) as running:
+        watch = _Watch(output, running, arguments.count)
+        with arguments.interrupts.gently(watch.interrupt):
+            _until_the_end(watch, arguments)
+    output.note(watch.summary())
+    if watch.interrupted:
+        return _INTERRUPTED
+    return 0 if watch.captures or not watch.failures else _ALL_FAILED
+
+
+def _until_the_end(watch: _Watch, arguments: argparse.Namespace) -> None:
+    """Let the loop run; the end of the guest is an end like any other once something was captured."""
+    timer = threading.Timer(arguments.seconds or 0, watch.running.end)
+    timer.daemon = True
+    if arguments.seconds is not None:
+        timer.start()
+    try:
+        watch.running.watch(arguments.interval, watch)
+    except GuestGoneError as error:
+        if not watch.captures:
+            raise
+        watch.failures -= 1  # the turn in which it was seen is the end, not a capture that failed
+        watch.output.note(f"the guest ended: {inert(error.message)}")
+    finally:
+        timer.cancel()
