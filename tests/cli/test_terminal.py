@@ -267,6 +267,8 @@ def test_the_first_signal_ends_and_an_impatient_second_one_does_not_break_the_wa
     Interrupts(told.append).install()
     assert [pressed(number) for _ in range(5)] == [True, False, False, False, True]
     assert len(told) == 3
+    Interrupts(told.append).ignore()
+    assert not pressed(number)
 
 
 @pytest.mark.usefixtures("handlers")

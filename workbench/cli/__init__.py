@@ -36,15 +36,17 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if words is None else words
     output = Output(as_json="--json" in given)
+    interrupts = Interrupts(output.note)
     try:
         arguments = parse(given)
-        arguments.interrupts = Interrupts(output.note)
-        arguments.interrupts.install()
+        arguments.interrupts = interrupts
+        interrupts.install()
         return int(arguments.run(arguments, output))
     except WorkbenchError as error:
         output.error(error)
         return error.exit_code
     except KeyboardInterrupt:
+        interrupts.ignore()
         output.note("interrupted")
         return _INTERRUPTED
     except BrokenPipeError:

@@ -40,6 +40,11 @@ class Interrupts:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_interrupt if name == "SIGINT" else self._on_other)
 
+    def ignore(self) -> None:
+        """Ignore them from here on: what is left is the end, and its exit code."""
+        for name in _SIGNALS:
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
     @contextlib.contextmanager
     def gently(self, stop: Callable[[], None]) -> Iterator[None]:
         """Have the first signal call `stop` rather than break off the body; the second breaks it off."""
