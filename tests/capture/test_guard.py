@@ -50,8 +50,8 @@ def hanging(case: Case, guest: DemoGuest, seconds: float, *recovery: str) -> Ite
 
 
 def test_a_hung_process_does_not_hold_the_guest_and_its_capture_is_dropped(guest: DemoGuest, case: Case) -> None:
+    live = case.hypervisor.guest(guest.name)
     with hanging(case, guest, 2.5) as process:
-        live = case.hypervisor.guest(guest.name)
         assert not live.is_running()
         process.send_signal(signal.SIGSTOP)
         assert eventually(live.is_running, 3), "the guard did not resume the guest at the limit of 1 s"

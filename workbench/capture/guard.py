@@ -3,12 +3,15 @@
 It has its own libvirt connection and session, and waits on a socket. It acts when the socket closes without a
 farewell, or when a pause outlasts its limit:
 
-- armed for a capture: the guest is resumed, and for a few seconds resumed again, since libvirt may still carry out a
+- armed for a capture: the guest is resumed, and for a second resumed again, since libvirt may still carry out a
   `stop` that the dead process had sent;
 - armed for a rewind: the recovery command is run (it takes the guest back to the safety capture), never a plain
   resume of a half rewound guest. A process that hangs half way is killed first: it holds the claim and the lock that
   the recovery needs, and must not write on beside it;
 - then whatever of ours is left in QEMU is swept.
+
+It shares the claim on the guest until it has done so: a session that began earlier would have its own pause ended and
+its jobs swept. It gives the claim back before a recovery, which takes it.
 
 Refuses to touch a guest that it was not armed for: a pause made by somebody else stays.
 """
@@ -27,14 +30,22 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.errors import CaptureError, GuestError, WorkbenchError
+from workbench.errors import CaptureError, GuestError, GuestGoneError, WorkbenchError
+from workbench.guest.claim import Claim
 from workbench.guest.connection import Guest, Hypervisor
+from workbench.guest.disks import resume_after_io_error
 from workbench.guest.leftovers import sweep
 
 __all__ = ["Guard"]
 
-_WATCH_AFTER_DEATH = 3.0
+_WATCH_AFTER_DEATH = 1.0
+_LOOKS_AFTER_DEATH = 20
+"""Answers from QEMU in that time at least: a libvirt that is slow carries out a late `stop` later, too."""
+_TRY_AFTER_DEATH = 60.0
+"""Seconds for which a resume that fails is tried again, where nobody is left to be told."""
+_TRY_AGAIN = 0.05
 _START_LIMIT = 30.0
+_ANSWER_LIMIT = 10.0
 
 
 class Guard:
@@ -49,7 +60,7 @@ class Guard:
         If the guard does not come up, or is not there any more when it is needed.
     """
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, claim: Claim) -> None:
         self.armed = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         command = [
@@ -60,24 +71,39 @@ class Guard:
             guest.uri,
             guest.id,
             str(os.getpid()),
+            str(claim.fileno()),
         ]
         with theirs:
             self._process = subprocess.Popen(
                 command,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), claim.fileno()],
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
         self._socket = ours
-        self._socket.settimeout(_START_LIMIT)
         self._lines = ours.makefile("r", encoding="utf-8")
-        if self._read().get("ready") is not True:
+        if self._read(_START_LIMIT).get("ready") is not True:
+            self._end()
             raise CaptureError("the guard of the guest did not come up", cure="Run `workbench doctor`")
 
     def arm(self, limit: float, recovery: Sequence[str] | None = None) -> None:
-        """From now on the guest is resumed (or `recovery` run) if we die or do not disarm within `limit` seconds."""
+        """From now on the guest is resumed (or `recovery` run) if we die or do not disarm within `limit` seconds.
+
+        Raises
+        ------
+        CaptureError
+            If the guard is gone or does not answer, or, armed again in a pause, has had to act in it.
+        """
         self._send({"arm": limit, "recovery": list(recovery) if recovery else None})
+        answer = self._read()
+        if answer.get("acted"):
+            raise _acted()
+        if not answer.get("armed"):
+            self._end()
+            raise CaptureError(
+                "the guard of the guest does not answer: no pause without it", cure="Start the session again"
+            )
         self.armed = True
 
     def disarm(self) -> None:
@@ -86,14 +112,19 @@ class Guard:
         Raises
         ------
         CaptureError
-            If the guard had to act meanwhile: what was taken in this pause is of no instant.
+            If the guard had to act meanwhile, or may have had to: what was taken in this pause is of no instant.
         """
         self.armed = False
         self._send({"disarm": True})
-        if self._read().get("acted"):
+        acted = self._read().get("acted")
+        if acted is None:
+            self._end()
             raise CaptureError(
-                "the pause outlasted its limit and the guard resumed the guest", cure="The capture was dropped"
+                "the guard of the guest does not answer, and may have resumed it during the pause",
+                cure="The capture was dropped; start the session again",
             )
+        if acted:
+            raise _acted()
 
     def close(self) -> None:
         """Say farewell; the guard sweeps nothing and ends."""
@@ -107,29 +138,43 @@ class Guard:
             self._process.kill()
             self._process.wait()
 
+    def _end(self) -> None:
+        """End a guard that does not answer, so that it does nothing late."""
+        self._lines.close()
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
     def _send(self, message: dict[str, Any]) -> None:
         try:
+            self._socket.settimeout(_ANSWER_LIMIT)
             self._socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError as error:
             raise CaptureError(
                 "the guard of the guest is gone: no pause without it", cure="Start the session again"
             ) from error
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self, limit: float | None = None) -> dict[str, Any]:
         try:
+            self._socket.settimeout(limit or _ANSWER_LIMIT)
             answer: dict[str, Any] = json.loads(self._lines.readline() or "{}")
         except (OSError, ValueError):
             return {}
         return answer
 
 
+def _acted() -> CaptureError:
+    return CaptureError("the pause outlasted its limit and the guard resumed the guest", cure="The capture was dropped")
+
+
 class _Watch:
     """The guard's own side: what it was last told, and what it does."""
 
-    def __init__(self, channel: socket.socket, guest: Guest, watched: int) -> None:
+    def __init__(self, channel: socket.socket, guest: Guest, watched: int, claim: socket.socket) -> None:
         self.channel = channel
         self.guest = guest
         self.watched = watched  # a pidfd of the process that is guarded
+        self.claim = claim
         self.deadline: float | None = None
         self.recovery: list[str] | None = None
         self.acted = False
@@ -143,7 +188,7 @@ class _Watch:
         while True:
             wait = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
             if not selector.select(wait):
-                self._rescue(watch=0.0)
+                self._at_the_limit()
                 continue
             chunk = self._receive()
             if not chunk:
@@ -165,53 +210,75 @@ class _Watch:
 
     def _obey(self, message: dict[str, Any]) -> bool:
         if "arm" in message:
-            self.deadline = time.monotonic() + float(message["arm"])
-            self.recovery = message["recovery"]
-            self.acted = False
+            if not self.acted:
+                self.deadline = time.monotonic() + float(message["arm"])
+                self.recovery = message["recovery"]
+            self._answer({"armed": not self.acted, "acted": self.acted})
         elif "disarm" in message:
-            self.deadline = None
-            self.recovery = None
             self._answer({"acted": self.acted})
+            self.deadline = self.recovery = None
+            self.acted = False
         return "bye" in message
 
-    def _after_death(self) -> None:
-        recovery = self.recovery
-        if self.deadline is not None:
-            self._rescue(watch=_WATCH_AFTER_DEATH)
-        if recovery is None:
-            with contextlib.suppress(GuestError):
-                sweep(self.guest.monitor)
-
-    def _rescue(self, watch: float) -> None:
-        """Resume the guest, or run the recovery."""
-        self.deadline = None
+    def _at_the_limit(self) -> None:
         self.acted = True
         if self.recovery is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.watched, signal.SIGKILL)
-            subprocess.run(self.recovery, check=False, stdin=subprocess.DEVNULL)
-            self.recovery = None
+            self._recover()
+            self.deadline = None
+        else:
+            self.deadline = None if self._resume() else time.monotonic() + _TRY_AGAIN
+
+    def _after_death(self) -> None:
+        if self.deadline is not None and self.recovery is not None:
+            self._recover()
             return
-        until = time.monotonic() + watch
+        if self.deadline is not None:
+            self._keep_running()
+        with contextlib.suppress(GuestError):
+            if any(each.startswith("job ") for each in sweep(self.guest.monitor)):
+                resume_after_io_error(self.guest.monitor)
+
+    def _recover(self) -> None:
+        """Run the recovery, with nobody beside it."""
+        assert self.recovery is not None
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.watched, signal.SIGKILL)
+        self.claim.close()
+        subprocess.run(self.recovery, check=False, stdin=subprocess.DEVNULL)
+        self.recovery = None
+
+    def _keep_running(self) -> None:
+        """Resume the guest now, and again if a late `stop` of the dead process arrives."""
+        began, looks = time.monotonic(), 0
         while True:
-            with contextlib.suppress(WorkbenchError):
-                if not self.guest.is_running():
-                    self.guest.monitor.execute("cont")
-            if time.monotonic() >= until:
+            looks += self._resume()
+            passed = time.monotonic() - began
+            if passed >= (_WATCH_AFTER_DEATH if looks >= _LOOKS_AFTER_DEATH else _TRY_AFTER_DEATH):
                 return
             time.sleep(0.02)
 
+    def _resume(self) -> bool:
+        """Resume the guest if it stands; tell whether it runs, or has ended."""
+        try:
+            if not self.guest.is_running():
+                self.guest.monitor.execute("cont")
+        except GuestGoneError:
+            return True
+        except WorkbenchError:
+            return False
+        return True
+
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the guard: `guard.py DESCRIPTOR URI UUID PID`."""
-    descriptor, uri, uuid, pid = arguments
+    """Run the guard: `guard.py DESCRIPTOR URI UUID PID CLAIM`."""
+    descriptor, uri, uuid, pid, claimed = arguments
     try:
         watched = os.pidfd_open(int(pid))
     except ProcessLookupError:
         return  # killed before its guard was up: it has not paused anything yet
-    channel = socket.socket(fileno=int(descriptor))
-    with Hypervisor(uri) as hypervisor:
-        _Watch(channel, hypervisor.guest(uuid), watched).run()
+    channel, claim = (socket.socket(fileno=int(each)) for each in (descriptor, claimed))
+    with claim, Hypervisor(uri) as hypervisor:
+        _Watch(channel, hypervisor.guest(uuid), watched, claim).run()
 
 
 if __name__ == "__main__":

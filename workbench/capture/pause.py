@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from workbench.capture.guard import Guard
+from workbench.errors import CaptureError
 from workbench.guest.connection import Guest
 
 __all__ = ["Laps", "paused"]
@@ -57,6 +58,9 @@ def paused(guest: Guest, guard: Guard, *, limit: float = 30.0, recovery: Sequenc
     if not guest.is_running():
         yield Laps()
         return
+    if guard.armed:  # the guest runs, so the pause before this is over, though its end could not be told
+        with contextlib.suppress(CaptureError):
+            guard.disarm()
     guard.arm(limit, recovery)
     laps = Laps()
     try:

@@ -26,7 +26,7 @@ from workbench.capture.guard import Guard
 from workbench.capture.pause import Laps, paused
 from workbench.capture.place import refuse_own_volume
 from workbench.capture.staging import Pages, changed_pages, copy_pages
-from workbench.errors import GuestError
+from workbench.errors import CaptureError, GuestError
 from workbench.guest.claim import Claim
 from workbench.guest.connection import Guest
 from workbench.guest.devices import StateSink, state_sink
@@ -131,7 +131,8 @@ class CaptureSession:
             self._stack = stack.pop_all()
 
     def _attach(self, stack: contextlib.ExitStack, parent: CaptureId | None, allow_own_volume: bool) -> None:
-        stack.callback(Claim(self.guest.id, self.guest.name).close)
+        claim = Claim(self.guest.id, self.guest.name)
+        stack.callback(claim.close)
         if not allow_own_volume:
             refuse_own_volume(self.store.path, self.guest.xml())
         sweep(self.guest.monitor)
@@ -140,7 +141,7 @@ class CaptureSession:
         self.writer = stack.enter_context(self.store.writer(self.guest.id))
         known = self.store.captures(self.guest.id)
         self.writer.move_to(parent or (known[-1].id if known else None))
-        self.guard = Guard(self.guest)
+        self.guard = Guard(self.guest, claim)
         stack.callback(self.guard.close)
         self.memory = read_memory_map(self.guest)
         self.reader = open_reader(self.guest, self.memory)
@@ -297,6 +298,8 @@ class CaptureSession:
             If QEMU refuses a part. What was already taken goes into the next capture.
         AuditError
             If the audit is on and finds a page that the tracker missed. The next capture compares everything.
+        CaptureError
+            If the guest did not stand still until the end: what was taken is of no instant.
         """
         taken = Taken(time.time_ns(), laps, [])
         if self.tracker.exact_pages:
@@ -320,6 +323,10 @@ class CaptureSession:
             audit(self.reader, self.memory, self.writer.head, taken.pages)
             self._fresh = False
             laps.mark("audit")
+        if self.guest.is_running():
+            raise CaptureError(
+                f"somebody let {self.guest.name} go on in the middle of a capture", cure="Capture it again"
+            )
         return taken
 
     def collect_dirty(self) -> dict[str, NDArray[np.int64]]:

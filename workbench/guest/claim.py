@@ -1,7 +1,7 @@
 """One session at a time may work on a guest, whichever case it writes to.
 
-The claim is an abstract Unix socket named after the domain: the kernel drops it with its holder, however it dies.
-Refuses to wait.
+The claim is an abstract Unix socket named after the domain: the kernel drops it with its last holder, however it dies.
+The guard holds it too, so nobody begins on a guest that it is still putting right. Refuses to wait.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ class Claim:
                 f"another workbench process works on {name}",
                 cure="Stop it, or ask it (a running `workbench watch` takes marks)",
             ) from error
+
+    def fileno(self) -> int:
+        """Return the descriptor; a process that inherits it holds the claim as well."""
+        return self._socket.fileno()
 
     def close(self) -> None:
         """Give the claim back."""
