@@ -7,25 +7,42 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from workbench.bench.figure import Figure
-from workbench.bench.plan import FIGURES, Bench
+from workbench.bench.clones import clone_small_and_large
+from workbench.bench.downtime import downtime
+from workbench.bench.history import resolving
+from workbench.bench.host import host_facts
+from workbench.bench.memory import memory
+from workbench.bench.pause import pause_dirty, pause_quiet
+from workbench.bench.result import Result
+from workbench.bench.setting import Bench
+from workbench.bench.slowdown import slowdown
+from workbench.bench.storage import storage
+from workbench.bench.table import markdown, terminal_table
+from workbench.demo.daemon import ensure_daemon
 from workbench.errors import WorkbenchError
-from workbench.guest.connection import Hypervisor
 
-__all__ = ["main"]
+__all__ = ["FIGURES", "main"]
+
+FIGURES: dict[str, Callable[[Bench], Sequence[Result]]] = {
+    "pause": pause_quiet,
+    "dirty": pause_dirty,
+    "slowdown": slowdown,
+    "rewind": downtime,
+    "clone": clone_small_and_large,
+    "storage": storage,
+    "history": resolving,
+    "memory": memory,
+}
+"""By the name that `--only` takes; in the order in which they are told."""
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -33,69 +50,59 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--connect", default="qemu:///session", metavar="URI")
     parser.add_argument("--quick", action="store_true", help="few samples: for a look, not for a judgement")
     parser.add_argument("--only", metavar="NAMES", help=f"some of: {', '.join(FIGURES)}")
-    parser.add_argument("--json", metavar="FILE", default="bench.json", help="where the samples go; - for the output")
-    return parser.parse_args(words)
+    parser.add_argument("--json", metavar="FILE", default="build/bench.json", help="- for the output")
+    parser.add_argument("--markdown", metavar="FILE", help="where the table of docs/figures.md goes")
+    arguments = parser.parse_args(words)
+    arguments.names = arguments.only.split(",") if arguments.only else list(FIGURES)
+    unknown = [name for name in arguments.names if name not in FIGURES]
+    if unknown:
+        parser.error(f"no such figure: {', '.join(unknown)}; there are {', '.join(FIGURES)}")
+    return arguments
 
 
-def _facts(uri: str) -> dict[str, Any]:
-    with Hypervisor(uri) as hypervisor:
-        versions = hypervisor.versions()
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg(),
-        **versions,
-    }
+def _measure(bench: Bench, names: Sequence[str], console: Console) -> tuple[list[Result], dict[str, str]]:
+    """Return what was measured, and why the rest was not."""
+    results: list[Result] = []
+    failed: dict[str, str] = {}
+    for name in names:
+        began = time.monotonic()
+        console.print(f"measuring: {name} ...", end=" ")
+        try:
+            results += FIGURES[name](bench)
+            console.print(f"{time.monotonic() - began:.0f} s")
+        except WorkbenchError as error:
+            failed[name] = str(error)
+            console.print(f"could not be measured: {error}", markup=False)
+    return results, failed
 
 
-def _table(figures: Sequence[Figure]) -> Table:
-    table = Table(title="Figures (median, 95th percentile)", title_justify="left")
-    for column in ("figure", "reach", "measured", "met", "peers", "note"):
-        table.add_column(column, overflow="fold")
-    for figure in figures:
-        others = [
-            f"{peer.name}: {statistics.median(peer.samples):,.0f} {figure.unit}"
-            if len(peer.samples) and figure.unit != "s"
-            else f"{peer.name}: {statistics.median(peer.samples):.2f} s"
-            if peer.samples
-            else f"{peer.name}: {peer.why}"
-            for peer in figure.peers
-        ]
-        reach = f"{figure.reach:g}" + (f", p95 {figure.reach_p95:g}" if figure.reach_p95 else "")
-        ours = f"{figure.median:.3g}, {figure.p95:.3g} {figure.unit}"
-        table.add_row(figure.name, reach, ours, "yes" if figure.met else "NO", "\n".join(others), figure.note)
-    return table
+def _write(arguments: argparse.Namespace, results: Sequence[Result], document: dict[str, Any]) -> None:
+    text = json.dumps(document, indent=1)
+    if arguments.json == "-":
+        print(text)
+    else:
+        path = Path(arguments.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    if arguments.markdown:
+        Path(arguments.markdown).write_text(markdown(results))
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the bench; return the exit code."""
     arguments = _arguments(words)
-    names = arguments.only.split(",") if arguments.only else list(FIGURES)
     console = Console(stderr=arguments.json == "-", width=None if sys.stdout.isatty() else 160, highlight=False)
-    figures: list[Figure] = []
-    failed = [name for name in names if name not in FIGURES]
+    ensure_daemon(arguments.connect)
+    host = host_facts(arguments.connect)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rewind-bench-") as directory:
         Path(directory).chmod(0o711)
-        samples, captures = (4, 300) if arguments.quick else (30, 10_000)
-        bench = Bench(Path(directory), arguments.connect, samples, captures)
-        for name in names:
-            if name in failed:
-                continue
-            console.print(f"measuring: {name} ...")
-            try:
-                figures += FIGURES[name](bench)
-            except WorkbenchError as error:
-                failed.append(name)
-                console.print(f"{name} could not be measured: {error}", markup=False)
-        facts = _facts(arguments.connect)
-    console.print(_table(figures))
-    text = json.dumps({"host": facts, "failed": failed, "figures": [figure.to_json() for figure in figures]}, indent=1)
-    if arguments.json == "-":
-        print(text)
-    else:
-        Path(arguments.json).write_text(text + "\n")
+        results, failed = _measure(Bench(Path(directory), arguments.connect, arguments.quick), arguments.names, console)
+    after = host_facts(arguments.connect)
+    console.print(terminal_table(results))
+    figures = [result.to_json() for result in results]
+    facts = {**host, "load_after": after["load"], "seconds": round(time.monotonic() - began), "quick": arguments.quick}
+    _write(arguments, results, {"host": facts, "failed": failed, "figures": figures})
     return 1 if failed else 0
 
 
