@@ -6,13 +6,12 @@ import contextlib
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import libvirt
 import pytest
-from truth import assert_equal_to_guest, nothing_left, standing
+from truth import assert_equal_to_guest, eventually, nothing_left, standing
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoSpec
@@ -26,12 +25,12 @@ WRITES = (
 
 @pytest.fixture
 def small_volume(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 60 MB of its own."""
+    """A file system of 250 MB of its own."""
     if os.getuid() != 0:
         pytest.skip("mounting needs root")
     place = tmp_path / "volume"
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=250m", "tmpfs", str(place)], check=True)
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
 
@@ -110,7 +109,7 @@ def test_a_guest_that_ends_in_the_middle_ends_the_watch_and_loses_nothing(boot_g
     with Case.create(tmp_path / "case", uri=guest.uri) as case:
         recording = case.record(guest.name)
         recording.start(0.2)
-        time.sleep(3)
+        assert eventually(lambda: len(list(case.moments())) >= 3, 60)
         if end == "destroy":
             guest.domain.destroy()
         elif end == "save":  # the domain leaves this host's QEMU, as in a migration

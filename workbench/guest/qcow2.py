@@ -140,6 +140,8 @@ def read_clusters(descriptor: int) -> Clusters:
     magic, version, _, _, bits, size, _, l1_entries, l1_at = fields[:9]
     if (magic, version, bits) != (c.MAGIC, 3, c.CLUSTER_BITS):
         raise FormatError("not our backup image", found=(hex(magic), version, bits))
+    if l1_at + l1_entries * 8 > length:
+        raise FormatError("L1 table outside the backup image", offset=l1_at, entries=l1_entries, found=length)
     l1 = np.frombuffer(os.pread(descriptor, l1_entries * 8, l1_at), ">u8").astype(np.uint64)
     indices: list[NDArray[np.int64]] = []
     entries: list[NDArray[np.uint64]] = []
