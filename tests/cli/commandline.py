@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,3 +37,34 @@ class SmallCase:
 
 
 Command = Callable[..., Done]
+
+
+def on_a_terminal(*words: str | Path, columns: int = 80, typed: str = "") -> tuple[int, str]:
+    """Run the command with a terminal for all three streams; return its code and what was drawn.
+
+    `typed` is typed once the command asks for something.
+    """
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    command = [sys.executable, "-m", "workbench.cli", *map(str, words)]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    drawn = []
+
+    def read() -> None:
+        left = typed
+        try:
+            while data := os.read(ours, 65536):
+                drawn.append(data)
+                if left and b"Type the" in b"".join(drawn):
+                    os.write(ours, left.encode())
+                    left = ""
+        except OSError:
+            return  # the other end is gone
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    code = process.wait(120)
+    reader.join(10)
+    os.close(ours)
+    return code, b"".join(drawn).decode(errors="replace")

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commandline import Command
+from commandline import Command, on_a_terminal
 
 from workbench.demo import DemoGuest
 from workbench.guest.connection import Hypervisor
@@ -84,6 +84,24 @@ def test_a_clone_is_started_listed_and_removed(workbench: Command, guest: DemoGu
     assert guest.name in left
     assert not {made["name"], other["name"]} & left
     assert workbench("clone", "list", "--json", *case).json() == []
+
+
+def test_a_person_types_the_name_and_undoes_it_by_name(workbench: Command, guest: DemoGuest, place: Path) -> None:
+    case = ("--case", place, "--connect", guest.uri)
+    workbench("capture", guest.name, *case)
+    guest.run("echo typed >/root/typed; sync")
+    words = ("rewind", "latest", "--mode", "production", *case)
+    code, drawn = on_a_terminal(*words, typed=f"{guest.name}\n")
+    assert code == 0, drawn
+    assert "is back at" in drawn
+    assert guest.run("test -e /root/typed").rc == 1
+    told = workbench("undo", guest.name, "--confirm", guest.name, *case)
+    assert told.code == 0, told.err
+    assert guest.run("cat /root/typed").stdout == "typed\n"
+    assert workbench("undo", "--plan", *case).code == 0, "the way back can be undone, too"
+    assert "branches from" in workbench("timeline", *case).out
+    guest.run("rm /root/typed; sync")
+    assert nothing_left(guest)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,14 +7,12 @@ import pty
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import GUEST, START_NS, Command, SmallCase
+from commandline import GUEST, START_NS, Command, SmallCase, on_a_terminal
 from rich.cells import cell_len
 
 from workbench.cli.interrupts import Interrupts
@@ -26,33 +24,6 @@ from workbench.progress import ProgressEvent
 from workbench.store import CaseStore
 
 HOSTILE = "a\x1b]0;owned\x07b\r\nc\u202ed\u200be\x7f\x9b31m[red]f[/red]\ud800"
-
-
-def on_a_terminal(*words: str | Path, columns: int = 80, typed: str = "") -> tuple[int, str]:
-    """Run the command with a terminal for all three streams; return its code and what was drawn."""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
-    command = [sys.executable, "-m", "workbench.cli", *map(str, words)]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    drawn = []
-
-    def read() -> None:
-        try:
-            while data := os.read(ours, 65536):
-                drawn.append(data)
-        except OSError:
-            return  # the other end is gone
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    if typed:
-        time.sleep(0.2)
-        os.write(ours, typed.encode())
-    code = process.wait(60)
-    reader.join(10)
-    os.close(ours)
-    return code, b"".join(drawn).decode(errors="replace")
 
 
 @pytest.fixture
