@@ -4,7 +4,8 @@ Ordinary users get a session daemon from libvirt itself, given a runtime directo
 address, qemu:///session too, to the system daemon; where none runs, this starts one that ends itself when unused.
 
 Where `/dev/kvm` is there but boots nothing, the daemon started here does not see it (in a mount namespace of its own):
-libvirt never believes a failed KVM probe and would repeat it dozens of times, a second each, for every guest.
+libvirt never believes a failed KVM probe and would repeat it dozens of times, a second each, for every guest. That
+daemon gives its guests no `/dev` of their own (`namespaces = []`): it could not move our mount on `/dev/kvm` there.
 
 Refuses to stop or reconfigure a daemon that is there, and to start one for a remote address.
 """
@@ -29,7 +30,11 @@ _LOCAL = ("qemu:///session", "qemu:///system")
 _IDLE_SECONDS = 120
 _HIDE_KVM = """
 hidden=/run/rewind-workbench-no-kvm
-: >"$hidden" && chmod 0 "$hidden" && mount --bind "$hidden" /dev/kvm || exit 1
+conf=/run/rewind-workbench-qemu.conf
+: >"$hidden" && chmod 0 "$hidden" && mount --bind "$hidden" /dev/kvm && {
+    grep -v "^namespaces" /etc/libvirt/qemu.conf
+    echo "namespaces = []"
+} >"$conf" && mount --bind "$conf" /etc/libvirt/qemu.conf
 exec "$0" "$@"
 """
 _CURE = "Start libvirtd and virtlogd, or see the packages in .ci/system-packages."
