@@ -34,7 +34,7 @@ conf=/run/rewind-workbench-qemu.conf
 : >"$hidden" && chmod 0 "$hidden" && mount --bind "$hidden" /dev/kvm && {
     grep -v "^namespaces" /etc/libvirt/qemu.conf
     echo "namespaces = []"
-} >"$conf" && mount --bind "$conf" /etc/libvirt/qemu.conf
+} >"$conf" && mount --bind "$conf" /etc/libvirt/qemu.conf || exit 1
 exec "$0" "$@"
 """
 _CURE = "Start libvirtd and virtlogd, or see the packages in .ci/system-packages."
