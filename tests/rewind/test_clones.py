@@ -26,13 +26,15 @@ pytestmark = pytest.mark.guest
 Boot = Callable[[DemoSpec], DemoGuest]
 
 
+def _reachable(place: Path) -> Case:
+    place.chmod(0o711)
+    return Case.create(place / "case")
+
+
 @pytest.fixture(scope="module")
-def moment(rew_guest: DemoGuest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moment]:
-    """A moment of the shared guest, which has been told something else since."""
-    place = tmp_path_factory.mktemp("clones")
-    for each in (place, *place.parents[:2]):
-        each.chmod(0o711)
-    with Case.create(place / "case") as case:
+def moment(rew_guest: DemoGuest) -> Iterator[Moment]:
+    """A moment of the shared guest, which has been told something else since; where QEMU's user can reach it."""
+    with tempfile.TemporaryDirectory(prefix="rew-test-") as name, _reachable(Path(name)) as case:
         rew_guest.run("echo then >/root/when; echo then >/mnt/data1/when; echo then >/tmp/when; sync")
         with case.record(rew_guest.name) as recording:
             there = recording.capture("then", mark="then")
