@@ -7,6 +7,7 @@ Readers take no lock; one writer per guest holds one.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from workbench.model import CaptureId, CaptureRecord, CaptureRef, Damage, GuestI
 from workbench.progress import Progress, silent
 from workbench.store.backend import Backend
 from workbench.store.documents import (
-    capture_name,
     decode_case,
     decode_guest,
     decode_mark,
@@ -28,8 +28,8 @@ from workbench.store.documents import (
     guest_id,
     is_mark_name,
     mark_name,
-    parse_capture_names,
 )
+from workbench.store.listing import Listing, capture_name
 from workbench.store.local import LocalBackend
 from workbench.store.lru import BoundedCache
 from workbench.store.maps import Delta, Maps
@@ -59,7 +59,8 @@ class CaseStore:
         self.id = identity
         self.packs = Packs(backend)
         self.maps = Maps(backend, self.packs.table)
-        self._refs: dict[GuestId, dict[CaptureId, CaptureRef]] = {}
+        self._listed: dict[GuestId, Listing] = {}
+        self._learnt: dict[GuestId, dict[CaptureId, CaptureRef]] = {}  # committed since
         self._records: BoundedCache[CaptureId, CaptureRecord] = BoundedCache(_RECORDS)
 
     @classmethod
@@ -188,8 +189,8 @@ class CaseStore:
 
     # Captures.
 
-    def captures(self, guest: GuestId) -> list[CaptureRef]:
-        """Return the captures of a guest by time, from a listing alone.
+    def captures(self, guest: GuestId) -> Sequence[CaptureRef]:
+        """Return the captures of a guest by time, from a listing alone; each is made when it is looked at.
 
         Raises
         ------
@@ -198,9 +199,9 @@ class CaseStore:
         StoreError
         """
         names = self.backend.list(f"guests/{guest_id(guest)}/captures")
-        refs = parse_capture_names(names)
-        self._refs[guest] = {ref.id: ref for ref in refs}
-        return refs
+        listing = self._listed[guest] = Listing(names)
+        self._learnt.pop(guest, None)
+        return listing
 
     def find(self, capture: CaptureId) -> tuple[GuestId, CaptureRef]:
         """Return whose capture this is and what its file is called by.
@@ -221,7 +222,11 @@ class CaseStore:
         return found
 
     def _known(self, capture: CaptureId) -> tuple[GuestId, CaptureRef] | None:
-        for guest, refs in self._refs.items():
+        for guest, listing in self._listed.items():
+            ref = listing.find(capture)
+            if ref is not None:
+                return guest, ref
+        for guest, refs in self._learnt.items():
             if capture in refs:
                 return guest, refs[capture]
         return None
@@ -251,7 +256,7 @@ class CaseStore:
 
     def learn(self, record: CaptureRecord, delta: Delta) -> None:
         """Take note of a capture just committed, so that it need not be read. For the writer only."""
-        self._refs.setdefault(record.guest, {})[record.id] = CaptureRef(record.time_ns, record.id)
+        self._learnt.setdefault(record.guest, {})[record.id] = CaptureRef(record.time_ns, record.id)
         self._records.put(record.id, record, 4096)
         self.maps.learn(record.id, delta)
 

@@ -16,8 +16,9 @@ from workbench.errors import DamagedError, FormatError, StoreError
 from workbench.model import CaptureId, CaptureRecord, CaptureRef, Damage, GuestId
 from workbench.progress import Progress, ProgressEvent
 from workbench.store.codec import block_ids
-from workbench.store.documents import capture_name, decode_case, decode_mark, decode_record, is_hex, is_mark_name
+from workbench.store.documents import decode_case, decode_mark, decode_record, is_hex, is_mark_name
 from workbench.store.format import PACK_ID_BYTES
+from workbench.store.listing import capture_name
 from workbench.store.livemap import LiveMap, sparse_digest
 from workbench.store.maps import Maps, delta_name
 from workbench.store.packs import SLOT_BITS, Pack, Packs, pack_name

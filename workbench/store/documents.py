@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from blake3 import blake3
@@ -32,7 +31,6 @@ from workbench.store.format import FRAME_BYTES, check_magic
 
 __all__ = [
     "canonical",
-    "capture_name",
     "check_json",
     "check_region",
     "decode_case",
@@ -47,7 +45,6 @@ __all__ = [
     "is_hex",
     "is_mark_name",
     "mark_name",
-    "parse_capture_names",
 ]
 
 CAPTURE_MAGIC = b"RWcapt\0\1"
@@ -55,7 +52,6 @@ FORMAT = 1
 MAX_TIME_NS = 2**63 - 1
 _MAX_BLOCKS = 2**32 - 1
 _MAX_NESTING = 32
-_CAPTURE_NAME = re.compile(r"^([0-9]{20})-([0-9a-f]{64})\.capture$", re.MULTILINE)
 _JSON_CURE = "Give text, int, finite float, bool, None, lists of these, or mappings with keys of text."
 
 
@@ -132,20 +128,6 @@ def guest_id(text: str) -> GuestId:
     except ValueError:
         pass
     raise UsageError("a guest is named by a UUID", found=text, cure="Use the domain's UUID, in lower case with dashes.")
-
-
-def capture_name(ref: CaptureRef) -> str:
-    """Return the file name of a capture's record: instant and identity."""
-    return f"{ref.time_ns:020d}-{ref.id}.capture"
-
-
-def parse_capture_names(names: Iterable[str]) -> list[CaptureRef]:
-    """Return what file names tell of captures, by time; names that are not ours are passed over.
-
-    One expression over all names at once, and names sort as instants do: a case has tens of thousands of them.
-    """
-    found = sorted(_CAPTURE_NAME.findall("\n".join(names)))
-    return [CaptureRef(int(time), CaptureId(capture)) for time, capture in found]
 
 
 def is_hex(text: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.errors import AmbiguousMomentError, MomentNotFoundError, UsageError
@@ -46,7 +46,7 @@ class Timeline:
         self._store = store
         self.guest = guest
 
-    def captures(self) -> list[CaptureRef]:
+    def captures(self) -> Sequence[CaptureRef]:
         """Return all captures by time.
 
         Raises
@@ -159,7 +159,7 @@ class Timeline:
             return self._at(now - span, refs, asked)
         return self._by_any(asked, refs, now)
 
-    def _by_any(self, asked: str, refs: list[CaptureRef], now: int) -> CaptureRef:
+    def _by_any(self, asked: str, refs: Sequence[CaptureRef], now: int) -> CaptureRef:
         """Try the forms that may be mistaken for each other: a mark's name, a time, an id."""
         fits: list[tuple[str, CaptureRef]] = []
         if any(mark.name == asked for mark in self.marks()):
@@ -184,19 +184,19 @@ class Timeline:
     def _mark_names(self) -> list[str]:
         return sorted({mark.name for mark in self.marks()})[:_LISTED]
 
-    def _nothing(self, asked: str, refs: list[CaptureRef], why: str) -> MomentNotFoundError:
+    def _nothing(self, asked: str, refs: Sequence[CaptureRef], why: str) -> MomentNotFoundError:
         """Return an error that says what exists."""
         if not refs:
             return MomentNotFoundError(f"nothing for '{asked}': this guest has no captures", cure="Capture it first.")
         exists = f"{len(refs)} captures exist, from {_show(refs[0])} to {_show(refs[-1])}"
         return MomentNotFoundError(f"nothing for '{asked}': {why}; {exists}", cure=FORMS)
 
-    def _latest(self, refs: list[CaptureRef]) -> CaptureRef:
+    def _latest(self, refs: Sequence[CaptureRef]) -> CaptureRef:
         if not refs:
             raise self._nothing("latest", refs, "")
         return refs[-1]
 
-    def _ago(self, count: int, refs: list[CaptureRef]) -> CaptureRef:
+    def _ago(self, count: int, refs: Sequence[CaptureRef]) -> CaptureRef:
         """Return the capture `count` steps back along the line of the latest, not by time: a rewind goes back too."""
         latest = self._store.record(self._latest(refs).id)
         if count > latest.depth:
@@ -205,7 +205,7 @@ class Timeline:
         record = self._store.record(self._store.ancestor(latest.id, latest.depth - count))
         return CaptureRef(record.time_ns, record.id)
 
-    def _at_text(self, asked: str, refs: list[CaptureRef], now: int) -> CaptureRef:
+    def _at_text(self, asked: str, refs: Sequence[CaptureRef], now: int) -> CaptureRef:
         at = parse_time(asked)
         if at is None:
             raise UsageError(f"'{asked}' is no time", cure=FORMS)
@@ -214,7 +214,7 @@ class Timeline:
             raise self._nothing(asked, refs, told)
         return self._at(at, refs, asked)
 
-    def _at(self, time_ns: int, refs: list[CaptureRef], asked: str) -> CaptureRef:
+    def _at(self, time_ns: int, refs: Sequence[CaptureRef], asked: str) -> CaptureRef:
         """Return the newest capture at or before an instant, of whatever branch."""
         end = bisect_right(refs, time_ns, key=_time)
         if end == 0:
@@ -222,7 +222,7 @@ class Timeline:
         begin = bisect_left(refs, refs[end - 1].time_ns, key=_time)
         return self._on_line(refs[begin:end], refs)
 
-    def _on_line(self, same: list[CaptureRef], refs: list[CaptureRef]) -> CaptureRef:
+    def _on_line(self, same: Sequence[CaptureRef], refs: Sequence[CaptureRef]) -> CaptureRef:
         """Return of captures of the same instant the one on the line of the latest, or the last one."""
         if len(same) > 1:
             latest = self._store.record(refs[-1].id)
@@ -232,7 +232,7 @@ class Timeline:
                     return ref
         return same[-1]
 
-    def _by_id(self, prefix: str, refs: list[CaptureRef]) -> CaptureRef:
+    def _by_id(self, prefix: str, refs: Sequence[CaptureRef]) -> CaptureRef:
         if _PREFIX.fullmatch(prefix) is None:
             raise UsageError(f"'{prefix}' is no id of a capture", cure="Give 4 to 64 hexadecimal digits.")
         found = [ref for ref in refs if ref.id.startswith(prefix)]
@@ -258,18 +258,18 @@ class Timeline:
             raise MomentNotFoundError(f"no mark is called '{name}'", marks=self._mark_names(), cure=FORMS)
         return found[0]
 
-    def _by_mark(self, name: str, refs: list[CaptureRef]) -> CaptureRef:
+    def _by_mark(self, name: str, refs: Sequence[CaptureRef]) -> CaptureRef:
         mark = self._mark(name)
         for ref in refs if mark.capture is not None else ():
             if ref.id == mark.capture:
                 return ref
         return self._at(mark.time_ns, refs, f"mark {name}")
 
-    def _before(self, name: str, refs: list[CaptureRef]) -> CaptureRef:
+    def _before(self, name: str, refs: Sequence[CaptureRef]) -> CaptureRef:
         """Return the newest capture strictly before a mark's time."""
         return self._at(self._mark(name).time_ns - 1, refs, f"before:{name}")
 
-    def _after(self, name: str, refs: list[CaptureRef]) -> CaptureRef:
+    def _after(self, name: str, refs: Sequence[CaptureRef]) -> CaptureRef:
         """Return the oldest capture strictly after a mark's time."""
         mark = self._mark(name)
         begin = bisect_right(refs, mark.time_ns, key=_time)
