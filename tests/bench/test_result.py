@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from workbench.bench.result import Peer, Result, measured, medians, percentile
+from workbench.bench.result import Peer, Result, measured, medians, percentile, uncertainty
 from workbench.bench.table import markdown, terminal_table
 from workbench.errors import GuestError
 
@@ -62,3 +62,11 @@ def test_both_tables_name_figure_reach_peers_and_note() -> None:
     for text in (shown.getvalue(), markdown([RESULT])):
         for word in ("a pause", "12 ms, p95 40", "2.0 ms", "30.0 ms", "yes", "quick: 2.0 ms", "all is well"):
             assert word in text
+
+
+def test_what_the_spread_drowns_is_not_settled() -> None:
+    assert uncertainty([5.0] * 9) == 0
+    assert uncertainty([1.0, 2.0, 3.0, 4.0]) == pytest.approx(1.0)
+    text = markdown([Result("slower", "%", 3, (-20.0, 1.0, 30.0), "", settled=False)])
+    assert "not settled" in text
+    assert "yes" not in text

@@ -38,7 +38,19 @@ def test_the_document_holds_host_versions_samples_and_what_was_derived() -> None
         "memory beyond the guest's RAM",
     ]
     for figure in told["figures"]:
-        assert {"name", "unit", "reach", "samples", "how", "peers", "note", "median", "p95", "met"} <= figure.keys()
+        assert {
+            "name",
+            "unit",
+            "reach",
+            "samples",
+            "how",
+            "peers",
+            "note",
+            "median",
+            "p95",
+            "met",
+            "settled",
+        } <= figure.keys()
         assert len(figure["samples"]) >= 1
 
 

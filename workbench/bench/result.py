@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ import libvirt
 
 from workbench.errors import WorkbenchError
 
-__all__ = ["Peer", "Result", "measured", "medians", "percentile"]
+__all__ = ["Peer", "Result", "measured", "medians", "percentile", "uncertainty"]
 
 
 def percentile(samples: Sequence[float], percent: int) -> float:
@@ -25,6 +26,11 @@ def medians(parts: Sequence[dict[str, int]]) -> str:
     names = {name: None for each in parts for name in each}
     found = {name: statistics.median(each.get(name, 0) for each in parts) / 1e6 for name in names}
     return ", ".join(f"{name} {ms:.1f}" for name, ms in found.items() if ms >= 0.05)
+
+
+def uncertainty(samples: Sequence[float]) -> float:
+    """Return how far the median may be off: the interquartile range over the square root of the number of samples."""
+    return (percentile(samples, 75) - percentile(samples, 25)) / math.sqrt(len(samples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ class Result:
         What this run showed besides: parts of a pause, a cross-check.
     reach_p95 : float or None
         What the 95th percentile should not exceed, where that is asked.
+    settled : bool
+        Whether the samples agree well enough to say that the reach was met or missed.
     """
 
     name: str
@@ -83,6 +91,7 @@ class Result:
     peers: tuple[Peer, ...] = ()
     note: str = ""
     reach_p95: float | None = None
+    settled: bool = True
 
     @property
     def median(self) -> float:
@@ -96,7 +105,7 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Whether the reach was met."""
+        """Whether the reach was met; says little where it is not settled."""
         return self.median <= self.reach and (self.reach_p95 is None or self.p95 <= self.reach_p95)
 
     def to_json(self) -> dict[str, Any]:

@@ -2,17 +2,17 @@
 
 The guest does a fixed amount of processor and memory work, timed by the host's clock, so pauses count. Runs without and
 with capture alternate (A B A B): the host's other load falls on both. Where there is much of that, the second result
-says more: the time that the guest's CPU was given for the work, and the pauses. Refuses to tell a slowdown without the
-spread of the runs without capture, which is what the first can be trusted to.
+says more: the time that the guest's CPU was given for the work, and the pauses. Refuses to settle a slowdown that is
+smaller than what the pairs differ by.
 """
 
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from workbench.bench.result import Result, percentile
+from workbench.bench.result import Result, uncertainty
 from workbench.bench.setting import Bench
 from workbench.case import Recording, Tick
 from workbench.demo import DemoGuest
@@ -22,14 +22,21 @@ __all__ = ["slowdown"]
 
 _INTERVAL = 5.0
 _RUNS = 2
+_REACH = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What a few runs of the benchmark took together, in seconds: by the clock, and of processor and pauses."""
+    """What a few runs of the benchmark took together, in seconds: by the clock, of processor, and of pauses."""
 
     elapsed: float
-    spent: float
+    processor: float
+    paused: float = 0.0
+
+    @property
+    def spent(self) -> float:
+        """Processor and pauses."""
+        return self.processor + self.paused
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -47,7 +54,7 @@ def _work(guest: DemoGuest, pid: int) -> _Work:
 
 
 def _captured_work(guest: DemoGuest, recording: Recording, pid: int) -> _Work:
-    """Return the same while captures are taken; their pauses count as spent."""
+    """Return the same while captures are taken."""
     pauses = []
 
     def note(tick: Tick) -> None:
@@ -60,7 +67,7 @@ def _captured_work(guest: DemoGuest, recording: Recording, pid: int) -> _Work:
         work = _work(guest, pid)
     finally:
         recording.stop()
-    return _Work(work.elapsed, work.spent + sum(pauses))
+    return replace(work, paused=sum(pauses))
 
 
 def _pairs(bench: Bench) -> list[tuple[_Work, _Work]]:
@@ -82,16 +89,18 @@ def _pairs(bench: Bench) -> list[tuple[_Work, _Work]]:
 def slowdown(bench: Bench) -> list[Result]:
     """Measure the slowdown at a 5 s interval, pair by pair."""
     pairs = _pairs(bench)
-    alone = [without.elapsed for without, _ in pairs]
-    middle = statistics.median(alone)
-    whole = 100 * (statistics.median(each.elapsed for _, each in pairs) / middle - 1)
-    spread = 100 * (percentile(alone, 95) - min(alone)) / middle
-    note = f"medians of all runs: {whole:+.1f} %; runs without capture spread over {spread:.0f} %"
+    by_clock = [100 * (with_it.elapsed / without.elapsed - 1) for without, with_it in pairs]
+    by_work = [100 * (with_it.spent / without.spent - 1) for without, with_it in pairs]
+    share = 100 * statistics.median(each.paused / each.elapsed for _, each in pairs)
     how = f"{_RUNS} runs of the guest's benchmark, alternating without a recording and with one every {_INTERVAL:g} s"
-    by_clock = tuple(100 * (with_it.elapsed / without.elapsed - 1) for without, with_it in pairs)
-    by_work = tuple(100 * (with_it.spent / without.spent - 1) for without, with_it in pairs)
-    name = f"slowdown, capture every {_INTERVAL:g} s"
     return [
-        Result(f"{name}, by the clock", "%", 3, by_clock, how, note=note),
-        Result(f"{name}, by work", "%", 3, by_work, f"{how}; processor time of the guest's CPUs, and the pauses"),
+        _result("by the clock", by_clock, how, f"pauses are {share:.2f} % of the time"),
+        _result("by work", by_work, f"{how}; processor time of the guest's CPUs, and the pauses", ""),
     ]
+
+
+def _result(what: str, samples: list[float], how: str, note: str) -> Result:
+    off = uncertainty(samples)
+    told = f"+- {off:.0f} by the spread of {len(samples)} pairs" + (f"; {note}" if note else "")
+    name = f"slowdown, capture every {_INTERVAL:g} s, {what}"
+    return Result(name, "%", _REACH, tuple(samples), how, note=told, settled=len(samples) > 2 and off <= _REACH)

@@ -28,7 +28,7 @@ def _cells(result: Result) -> tuple[str, list[str]]:
         reach,
         _number(result.median, result.unit),
         _number(result.p95, result.unit),
-        "yes" if result.met else "NO",
+        ("yes" if result.met else "NO") if result.settled else "not settled",
     ]
 
 
