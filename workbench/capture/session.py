@@ -149,7 +149,7 @@ class CaptureSession:
         self.tracker = open_tracker(self.guest, self.memory, prefer=self._prefer)
         stack.callback(self.tracker.close)
         self.disks = read_disks(self.guest)
-        stack.callback(self._remove_bitmaps)
+        stack.callback(self._sweep)
         self._host = self._host_facts()
 
     def _drop_descriptors(self) -> None:
@@ -157,10 +157,10 @@ class CaptureSession:
         with contextlib.suppress(GuestError):
             drop_descriptors(self.guest.monitor)
 
-    def _remove_bitmaps(self) -> None:
-        for disk in self.disks:
-            with contextlib.suppress(GuestError):
-                remove_bitmap(self.guest.monitor, disk)
+    def _sweep(self) -> None:
+        """Take away the bitmaps, wherever they are now: an external snapshot leaves one on the image below."""
+        with contextlib.suppress(GuestError):
+            sweep(self.guest.monitor)
 
     def _host_facts(self) -> dict[str, Any]:
         accelerator = "kvm" if self.guest.monitor.execute("query-kvm")["enabled"] else "tcg"
