@@ -1,6 +1,6 @@
 """Where a guest's memory is: its RAM blocks in QEMU's address space, and where the guest sees them.
 
-QEMU is asked (`info mtree -f`, `info ramblock`, `gpa2hva`) and never believed: it runs under a hostile guest, so every
+QEMU is asked (`info mtree`, `info ramblock`, `gpa2hva`) and never believed: it runs under a hostile guest, so every
 address is held against `/proc/PID/maps` before anybody reads or writes there. Refuses to guess: a block that no range
 of the guest's physical memory shows and whose address QEMU does not print is listed as unlocated, and never searched
 for by size or content, because a wrong find would later be overwritten by a rewind.
@@ -205,6 +205,7 @@ def _locate(guest: Guest, picture: Picture, known: MemoryMap | None) -> MemoryMa
         else:
             blocks.append(MemoryBlock(name, size, hva))
     _refuse_overlap(guest, blocks)
+    _confirm(guest, blocks, ranges)
     return MemoryMap(tuple(blocks), ranges, tuple(unlocated), picture.signature())
 
 
@@ -245,10 +246,23 @@ def _address(guest: Guest, name: str, ranges: Sequence[PhysicalRange]) -> int:
     shown = max((each for each in ranges if each.block == name), key=lambda each: each.length, default=None)
     if shown is None:
         return 0
-    match = _ADDRESS.match(guest.monitor.human(f"gpa2hva {shown.start:#x}").strip())
+    return _host_address(guest, name, shown.start) - shown.offset
+
+
+def _host_address(guest: Guest, name: str, at: int) -> int:
+    match = _ADDRESS.match(guest.monitor.human(f"gpa2hva {at:#x}").strip())
     if match is None or not (name == match[1] or name.endswith("/" + match[1])):
-        raise _MovedError(f"{guest.name}: {name} is not at {shown.start:#x} any more")
-    return int(match[2], 16) - shown.offset
+        raise _MovedError(f"{guest.name}: {name} is not at {at:#x} any more")
+    return int(match[2], 16)
+
+
+def _confirm(guest: Guest, blocks: Sequence[MemoryBlock], ranges: Sequence[PhysicalRange]) -> None:
+    """Hold the view that we worked out against QEMU's own, at the first and the last byte of every range."""
+    hva = {block.name: block.hva for block in blocks}
+    for each in ranges:
+        for at in (0, each.length - 1):
+            if _host_address(guest, each.block, each.start + at) != hva[each.block] + each.offset + at:
+                raise _MovedError(f"{guest.name}: {each.block} is seen elsewhere than at {each.start + at:#x}")
 
 
 def _remembered(known: MemoryMap | None, name: str, size: int) -> int:
