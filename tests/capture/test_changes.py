@@ -41,7 +41,7 @@ def test_an_external_snapshot_and_a_disk_that_comes_and_goes(boot_guest, tmp_pat
             came = recording.capture("with a second disk")
             assert came.read("disk:vdq", 1 << 20, 1 << 20) == b"\7" * (1 << 20)
             assert_equal_to_guest(case, guest, came, tmp_path)
-        # A guest that has not taken the disk up yet does not hear that it is to go.
+        # Only a disk that the guest has taken up can be seen to go.
         assert eventually(lambda: guest.run("ls /sys/block | grep -c '^vd'").stdout == "2\n", 60), "no second disk seen"
         guest.domain.detachDevice(DISK.format(added))
         assert eventually(lambda: "vdq" not in guest.domain.XMLDesc()), "the guest does not let the disk go"
