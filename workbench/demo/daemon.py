@@ -12,6 +12,7 @@ Refuses to stop or reconfigure a daemon that is there, and to start one for a re
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -22,11 +23,12 @@ import libvirt
 
 from workbench.demo.accel import probe_kvm
 from workbench.demo.commands import find_tool
-from workbench.errors import GuestError
+from workbench.errors import GuestError, UnsupportedError
 
 __all__ = ["connect", "ensure_daemon", "ensure_runtime_dir"]
 
 _LOCAL = ("qemu:///session", "qemu:///system")
+_LOG_SOCKET = Path("/run/libvirt/virtlogd-sock")
 _IDLE_SECONDS = 120
 _HIDE_KVM = """
 hidden=/run/rewind-workbench-no-kvm
@@ -102,7 +104,10 @@ def ensure_daemon(uri: str = "qemu:///session", timeout: float = 60) -> None:
         It did not come up.
     """
     ensure_runtime_dir()
-    if uri not in _LOCAL or os.getuid() != 0 or _answers(uri):
+    if uri not in _LOCAL or os.getuid() != 0:
+        return
+    if _answers(uri):
+        _ensure_log_daemon()
         return
     end = time.monotonic() + timeout
     _start("virtlogd")
@@ -111,6 +116,13 @@ def ensure_daemon(uri: str = "qemu:///session", timeout: float = 60) -> None:
         if time.monotonic() > end:
             raise GuestError(f"libvirtd did not answer within {timeout:g} s", cure=_CURE)
         time.sleep(0.1)
+
+
+def _ensure_log_daemon() -> None:
+    """Start virtlogd again where it is gone: with no guest it ends itself, while libvirtd stays for its callers."""
+    if not _LOG_SOCKET.exists():
+        with contextlib.suppress(UnsupportedError):  # a libvirtd that was set up to do without it
+            _start("virtlogd")
 
 
 def _start(program: str, *, without_kvm: bool = False) -> None:
