@@ -105,7 +105,7 @@ def test_a_write_that_fails_anywhere_in_between_is_made_good_by_the_next_capture
 
 @pytest.mark.parametrize("end", ["destroy", "poweroff", "save"])
 def test_a_guest_that_ends_in_the_middle_ends_the_watch_and_loses_nothing(boot_guest, tmp_path: Path, end: str) -> None:
-    guest = boot_guest(DemoSpec(f"cap-{end}", memory_mib=256))
+    guest = boot_guest(DemoSpec(f"cap-{end}", memory_mib=128))
     with Case.create(tmp_path / "case", uri=guest.uri) as case:
         recording = case.record(guest.name)
         recording.start(0.2)
@@ -130,7 +130,7 @@ def _power_off(guest: DemoGuest) -> None:
 
 @pytest.mark.parametrize("step", ["xen-save-devices-state", "transaction", "cont"])
 def test_a_guest_that_ends_inside_a_pause(boot_guest, tmp_path: Path, step: str) -> None:
-    guest = boot_guest(DemoSpec("cap-inside", memory_mib=256))
+    guest = boot_guest(DemoSpec("cap-inside", memory_mib=128))
     with Case.create(tmp_path / "case", uri=guest.uri) as case:
         with case.record(guest.name) as recording:
             first = recording.capture("first")
@@ -177,7 +177,7 @@ def test_a_command_that_qemu_refuses_leaves_the_guest_running(
 
 
 def test_captures_go_on_across_a_reboot(boot_guest, tmp_path: Path) -> None:
-    guest = boot_guest(DemoSpec("cap-reboot", memory_mib=256))
+    guest = boot_guest(DemoSpec("cap-reboot", memory_mib=128))
     with Case.create(tmp_path / "case", uri=guest.uri) as case, case.record(guest.name, audit=True) as recording:
         recording.capture("before")
         guest.reboot()
