@@ -59,6 +59,26 @@ def test_an_interval_that_cannot_be_held_is_told_and_never_queued() -> None:
     assert {facts["interval_asked_s"] for _mode, _reason, facts in session.taken} == {0.2}
 
 
+def test_ticks_that_were_skipped_are_over() -> None:
+    """After one slow capture the loop is back at its ticks, and has counted each that passed once."""
+    session = Session(seconds=0.9)
+    loop = CaptureLoop(session, 0.3)  # type: ignore[arg-type]
+    ticks: list[Tick] = []
+
+    def listen(tick: Tick) -> None:
+        session.seconds = 0.0
+        ticks.append(tick)
+        if len(ticks) == 5:
+            loop.stop()
+
+    began = time.monotonic()
+    loop.run(listen)
+    passed = int((time.monotonic() - began) / 0.3)
+    assert ticks[1].skipped >= 2
+    assert ticks[-1].skipped == 0
+    assert sum(tick.skipped for tick in ticks) + len(ticks) - 1 <= passed
+
+
 def test_a_request_does_not_wait_for_the_interval(guest: DemoGuest, case: Case) -> None:
     heard: list[Tick] = []
     done = threading.Event()
