@@ -41,18 +41,27 @@ __all__ = [
     "Rewound",
     "Tick",
     "doctor",
+    "require_guest",
     "running_guests",
 ]
 
 
-def doctor(uri: str | None = DEFAULT_URI) -> list[Finding]:
-    """Say what this host offers and lacks; never raises."""
+def doctor(uri: str | None = DEFAULT_URI, place: Path | None = None) -> list[Finding]:
+    """Say what this host offers and lacks; never raises.
+
+    Parameters
+    ----------
+    uri : str
+        Where guests run.
+    place : Path, optional
+        Where the case is or will be; by default the working directory.
+    """
     where = uri or DEFAULT_URI
     try:
         with Hypervisor(where) as hypervisor:
-            return examine(hypervisor)
+            return examine(hypervisor, place)
     except Exception as error:  # noqa: BLE001  (whatever is wrong with libvirt is a finding)
-        host = [each for each in examine(None) if not each.topic.startswith(("libvirt", "guest"))]
+        host = [each for each in examine(None, place) if not each.topic.startswith(("libvirt", "guest"))]
         cure = "Start libvirtd and virtlogd, or name another connection"
         return [*host, Finding("libvirt", "missing", f"{where}: {error}", "No guest can be found", cure)]
 
@@ -68,6 +77,18 @@ def running_guests(uri: str = DEFAULT_URI) -> pd.DataFrame:
     with Hypervisor(uri) as hypervisor:
         rows = [_describe(guest) for guest in hypervisor.guests()]
     return pd.DataFrame(rows, columns=["name", "uuid", "memory_mib", "vcpus", "state"])
+
+
+def require_guest(name: str, uri: str = DEFAULT_URI) -> None:
+    """Make sure that a guest runs, before anything is made for it.
+
+    Raises
+    ------
+    GuestNotFoundError
+        If none has this name or UUID.
+    """
+    with Hypervisor(uri) as hypervisor:
+        hypervisor.guest(name)
 
 
 def _describe(guest: Guest) -> dict[str, Any]:

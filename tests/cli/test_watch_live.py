@@ -135,7 +135,8 @@ def test_the_end_of_the_guest_is_a_clean_end(workbench: Command, boot_guest, pla
 
 def test_a_guest_that_is_not_there_is_a_guest_error(workbench: Command, guest: DemoGuest, place: Path) -> None:
     for verb in ("capture", "watch"):
-        done = workbench(verb, "no-such-guest", "--case", place, "--connect", guest.uri)
+        done = workbench(verb, "no-such-guest", "--case", place / "new", "--connect", guest.uri)
         assert done.code == 4
         assert "no-such-guest" in done.err
         assert len(done.err.splitlines()) <= 2
+        assert not (place / "new").exists()  # a slip of the pen leaves no case behind

@@ -23,7 +23,7 @@ def test_each_daemon_that_is_gone_is_started(
     monkeypatch.setattr(daemon, "_LOG_SOCKET", tmp_path if virtlogd else tmp_path / "missing")
     monkeypatch.setattr(daemon, "_start", lambda program, **_words: calls.append(program))
     monkeypatch.setattr(daemon, "_kvm_is_broken", lambda: False)
-    monkeypatch.setattr(daemon, "_answers", lambda _uri: libvirtd or "libvirtd" in calls)
+    monkeypatch.setattr(daemon, "daemon_answers", lambda _uri: libvirtd or "libvirtd" in calls)
     daemon.ensure_daemon("qemu:///session")
     assert calls == started
     daemon.ensure_daemon("qemu+ssh://elsewhere/system")

@@ -31,8 +31,14 @@ def test_without_libvirt_the_host_is_examined_all_the_same(monkeypatch: pytest.M
 
 def test_a_question_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "probe_userfaultfd", lambda: 1 // 0)
-    found = [each for each in examine(place=tmp_path / "absent") if each.status == "missing"]
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _place: 1 // 0)
+    found = [each for each in examine(place=tmp_path) if each.status == "missing"]
     assert {"dirty pages", "free space"} <= {each.topic for each in found}
+
+
+def test_space_is_told_of_the_volume_of_a_case_that_is_yet_to_be_made(tmp_path: Path) -> None:
+    (told,) = (each for each in examine(place=tmp_path / "a" / "b") if each.topic == "free space")
+    assert told.what.endswith(f"free at {tmp_path}")
 
 
 @pytest.mark.parametrize(("reason", "status"), [("", "good"), ("no such system call", "limited")])

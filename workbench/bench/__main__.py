@@ -25,6 +25,7 @@ from workbench.bench.pause import pause_dirty, pause_quiet
 from workbench.bench.result import Result
 from workbench.bench.setting import Bench
 from workbench.bench.slowdown import slowdown
+from workbench.bench.status import status_in_memory
 from workbench.bench.storage import storage
 from workbench.bench.table import markdown, terminal_table
 from workbench.demo.daemon import ensure_daemon
@@ -92,6 +93,11 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the bench; return the exit code."""
     arguments = _arguments(words)
     console = Console(stderr=arguments.json == "-", width=None if sys.stdout.isatty() else 160, highlight=False)
+    with status_in_memory(arguments.connect):
+        return _run(arguments, console)
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> int:
     ensure_daemon(arguments.connect)
     host = host_facts(arguments.connect)
     began = time.monotonic()

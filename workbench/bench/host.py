@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from workbench.bench.status import status_volume
 from workbench.demo.accel import probe_kvm
 from workbench.guest.connection import Hypervisor
 
@@ -35,7 +36,7 @@ def host_facts(uri: str) -> dict[str, Any]:
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000,
         "cpu": _cpu(),
         "accelerator": "kvm" if probe_kvm()[0] else "tcg",
-        "status_volume": _status_volume(),
+        "status_volume": status_volume(),
         "load": os.getloadavg(),
         "kernel": platform.release(),
         "versions": {"python": platform.python_version(), **versions, **{n: _said(n, how) for n, how in _PROGRAMS}},
@@ -56,9 +57,3 @@ def _said(program: str, option: str) -> str:
         return "not installed"
     done = subprocess.run([program, option], capture_output=True, text=True, check=False)
     return (done.stdout or done.stderr).strip().partition("\n")[0]
-
-
-def _status_volume() -> str:
-    """Return the file system that libvirt keeps its status files on: it flushes one for every monitor command."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return max((len(words[1]), words[2]) for words in mounts if Path("/run/libvirt/qemu").is_relative_to(words[1]))[1]

@@ -323,7 +323,7 @@ class CaptureSession:
             audit(self.reader, self.memory, self.writer.head, taken.pages)
             self._fresh = False
             laps.mark("audit")
-        if self.guest.is_running():
+        if self.guest.has_resumed():
             raise CaptureError(
                 f"somebody let {self.guest.name} go on in the middle of a capture", cure="Capture it again"
             )

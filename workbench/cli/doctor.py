@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.output import Output
@@ -31,6 +33,15 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "and what to do about it. The exit code is 3 if nothing can be captured here.",
         epilog=examples("workbench doctor", "workbench doctor --connect qemu:///system"),
     )
+    default = os.environ.get("WORKBENCH_CASE")
+    parser.add_argument(
+        "--case",
+        dest="place",
+        type=Path,
+        metavar="DIR",
+        default=Path(default) if default else None,
+        help="where the case is or will be: its free space is told (default: $WORKBENCH_CASE, else here)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -38,7 +49,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Examine the host and print the findings."""
     from workbench.case import doctor
 
-    findings = doctor(arguments.connect)
+    findings = doctor(arguments.connect, arguments.place)
     if output.as_json:
         output.document([asdict(finding) for finding in findings])
     else:

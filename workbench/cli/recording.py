@@ -34,9 +34,14 @@ def add_words(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def opened(arguments: argparse.Namespace, output: Output) -> Iterator[Recording]:
-    """Attach to the guest, make the case where there is none, and detach at the end."""
-    from workbench.case import Case
+    """Attach to the guest, make the case where there is none, and detach at the end.
 
+    A guest that is not there leaves no case behind.
+    """
+    from workbench.case import Case, require_guest
+
+    if arguments.name is not None:
+        require_guest(arguments.name, arguments.connect)
     options = {name: getattr(arguments, name) for name in ("tracker", "audit", "allow_own_volume")}
     with (
         Case.open_or_create(arguments.case, uri=arguments.connect) as case,

@@ -25,7 +25,7 @@ from workbench.demo.accel import probe_kvm
 from workbench.demo.commands import find_tool
 from workbench.errors import GuestError, UnsupportedError
 
-__all__ = ["connect", "ensure_daemon", "ensure_runtime_dir"]
+__all__ = ["connect", "daemon_answers", "ensure_daemon", "ensure_runtime_dir"]
 
 _LOCAL = ("qemu:///session", "qemu:///system")
 _LOG_SOCKET = Path("/run/libvirt/virtlogd-sock")
@@ -106,13 +106,13 @@ def ensure_daemon(uri: str = "qemu:///session", timeout: float = 60) -> None:
     ensure_runtime_dir()
     if uri not in _LOCAL or os.getuid() != 0:
         return
-    if _answers(uri):
+    if daemon_answers(uri):
         _ensure_log_daemon()
         return
     end = time.monotonic() + timeout
     _start("virtlogd")
     _start("libvirtd", without_kvm=_kvm_is_broken())
-    while not _answers(uri):
+    while not daemon_answers(uri):
         if time.monotonic() > end:
             raise GuestError(f"libvirtd did not answer within {timeout:g} s", cure=_CURE)
         time.sleep(0.1)
@@ -144,7 +144,8 @@ def _kvm_is_broken() -> bool:
     return Path("/dev/kvm").exists() and not probe_kvm()[0]
 
 
-def _answers(uri: str) -> bool:
+def daemon_answers(uri: str) -> bool:
+    """Say whether a connection can be had now."""
     libvirt.registerErrorHandler(lambda _context, _error: None, None)  # or libvirt prints every failed try
     try:
         libvirt.open(uri).close()

@@ -191,5 +191,13 @@ class Guest:
         """Tell whether the guest's CPUs run (QEMU's own word, not libvirt's)."""
         return bool(self.monitor.execute("query-status")["running"])
 
+    def has_resumed(self) -> bool:
+        """Tell whether libvirt saw a paused guest go on up to the monitor's last answer; a fifth of a query's time.
+
+        QEMU sends RESUME before any later answer on the same channel, and libvirt takes both in order.
+        """
+        with translate(f"asking for the state of {self.name}"):
+            return bool(self.domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING)
+
     def __repr__(self) -> str:
         return f"<Guest {self.name!r} {self.id[:8]} on {self.uri}>"

@@ -170,6 +170,8 @@ def _kvm() -> Iterator[Finding]:
 
 
 def _space(place: Path) -> Iterator[Finding]:
+    while not place.exists():  # a case that is yet to be made
+        place = place.absolute().parent
     free = shutil.disk_usage(place).free
     status: Status = "good" if free > _LOW_BYTES else "limited"
     lack = "" if status == "good" else "A case grows by what the guest writes: days of it may not fit"
@@ -228,6 +230,5 @@ def _guest_memory(guest: Guest, topic: str) -> Iterator[Finding]:
     yield Finding(topic, "good", f"{total:.0f} MiB in {len(memory_map.blocks)} blocks, readable by {reader.name}")
     if past := writers_past_page_tables(guest.pid, memory_map):
         yield Finding(topic, "limited", past, "Pages cannot be tracked: memory is compared inside each pause")
-    if memory_map.unlocated:
-        names = ", ".join(memory_map.unlocated)
-        yield Finding(topic, "good", f"not captured, ROMs that the guest cannot write: {names}")
+    if count := len(memory_map.unlocated):
+        yield Finding(topic, "good", f"left out: {count} ROMs, which the guest cannot write and QEMU brings along")
