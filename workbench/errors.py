@@ -12,6 +12,7 @@ from typing import Literal
 
 __all__ = [
     "AmbiguousMomentError",
+    "AnalysisError",
     "AuditError",
     "CaptureError",
     "ConfirmationError",
@@ -29,6 +30,8 @@ __all__ = [
     "StoreBusyError",
     "StoreError",
     "StoreFullError",
+    "SymbolsError",
+    "UnreadableError",
     "UnsupportedError",
     "UsageError",
     "WorkbenchError",
@@ -188,3 +191,22 @@ class RewindError(WorkbenchError):
     ) -> None:
         super().__init__(f"{message} (the guest is {guest_is})", cure=cure, **facts)
         self.guest_is = guest_is
+
+
+# What a capture holds: choose another moment, another plugin, other symbols.
+
+
+class AnalysisError(WorkbenchError):
+    """What a capture holds could not be analysed; the capture itself is whole."""
+
+    exit_code = 8
+
+
+class SymbolsError(AnalysisError):
+    """No symbols for the kernel in a capture; the message says what was looked for and was missing."""
+
+    default_cure = "Name a symbol table (ISF) of this kernel, or make one of its vmlinuz: workbench symbols build."
+
+
+class UnreadableError(AnalysisError):
+    """An address is not mapped, or not in memory."""
