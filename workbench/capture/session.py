@@ -25,7 +25,7 @@ from workbench.capture.audit import audit
 from workbench.capture.guard import Guard
 from workbench.capture.pause import Laps, paused
 from workbench.capture.place import refuse_own_volume
-from workbench.capture.staging import Pages, changed_pages, copy_pages
+from workbench.capture.staging import Pages, Scratch, changed_pages, copy_pages
 from workbench.errors import CaptureError, GuestError
 from workbench.guest.claim import Claim
 from workbench.guest.connection import Guest
@@ -60,6 +60,9 @@ _THREADED_LIMIT = 20.0
 """Seconds that the backup job of a disk in an I/O thread may take inside the pause."""
 _MEMFD_LIMIT = 64 << 20
 """Bytes of dirty clusters up to which a backup goes to a memfd; beyond, to a spool file in the case."""
+
+_READY = 4096
+"""Pages that a pause can always copy without faulting memory in: 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,8 @@ class CaptureSession:
         self._suspect = True  # bitmaps may lack clusters of a capture that failed: compare disks whole
         self._whole: set[str] = set()  # disks just copied whole while the guest ran, with a bitmap from that instant on
         self._owed: dict[str, NDArray[np.int64]] = {}  # pages the tracker has let go of and no capture holds yet
+        self._scratch = Scratch()
+        self._copied = 0  # pages of the last capture: the next one may well have as many
         self._open: Transaction | None = None
         with contextlib.ExitStack() as stack:
             self._attach(stack, parent, allow_own_volume)
@@ -279,6 +284,7 @@ class CaptureSession:
             sink = stack.enter_context(state_sink(self.guest.monitor))
             for disk in self.disks:
                 settle(disk)
+            self._scratch.ready(max(_READY, self._copied + self._copied // 2))
             yield Prepared(targets, sink)
 
     def _target(self, disk: Disk) -> contextlib.AbstractContextManager[BackupTarget]:
@@ -306,6 +312,7 @@ class CaptureSession:
             self.collect_dirty()
         laps.mark("scan")
         taken.pages = self._copy()
+        self._copied = sum(len(pages.indices) for pages in taken.pages)
         laps.mark("memory")
         prepared.sink.save()
         laps.mark("devices")
@@ -352,7 +359,7 @@ class CaptureSession:
 
     def _copy(self) -> list[Pages]:
         if self.tracker.exact_pages:
-            return copy_pages(self.reader, self.memory, self._owed)
+            return copy_pages(self.reader, self.memory, self._owed, self._scratch)
         self._transaction()  # the head of a region is there once it is part of a transaction
         return [
             pages
