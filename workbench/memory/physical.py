@@ -144,6 +144,22 @@ class PhysicalMemory:
             address, length = address + count, length - count
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_padded(self, address: int, length: int) -> bytes:
+        """Return bytes of physical memory, zeros where the guest has none.
+
+        Raises
+        ------
+        StoreError
+        """
+        out = bytearray(length)
+        for each in self.ranges:
+            start, end = max(address, each.start), min(address + length, each.start + each.length)
+            if start < end:
+                out[start - address : end - address] = self._read(
+                    each.block, each.offset + start - each.start, end - start
+                )
+        return bytes(out)
+
     def _read(self, block: str, offset: int, length: int) -> bytes:
         first, skip = divmod(offset, PAGE)
         if skip + length <= PAGE:
@@ -161,6 +177,27 @@ class PhysicalMemory:
             content = self._regions[block].read(page * PAGE, PAGE).ljust(PAGE, b"\0")
             self._pages.put(key, content, PAGE)
         return content
+
+    def extents(self) -> list[tuple[int, int]]:
+        """Return (address, length) of every run of pages that are not all zero, by address; nothing is read."""
+        found: list[tuple[int, int]] = []
+        for each in self.ranges:
+            for first, last in self._cuts(self._present(each)):
+                start, end = max(first * PAGE, each.offset), min((last + 1) * PAGE, each.offset + each.length)
+                found.append((start - each.offset + each.start, end - start))
+        return found
+
+    def _present(self, each: PhysicalRange) -> NDArray[np.int64]:
+        index = self._regions[each.block].nonzero()
+        first, last = each.offset // PAGE, -(-(each.offset + each.length) // PAGE)
+        return index[(index >= first) & (index < last)]
+
+    @staticmethod
+    def _cuts(index: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Yield the first and last of each run of consecutive numbers."""
+        if len(index):
+            cuts = [0, *(np.flatnonzero(np.diff(index) != 1) + 1).tolist(), len(index)]
+            yield from ((int(index[start]), int(index[end - 1])) for start, end in pairwise(cuts))
 
     def runs(self, *, most: int = _RUN_BYTES) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield the runs of pages that are not all zero, by physical address.
@@ -180,10 +217,7 @@ class PhysicalMemory:
         StoreError
         """
         for each in self.ranges:
-            region = self._regions[each.block]
-            first, last = each.offset // PAGE, -(-(each.offset + each.length) // PAGE)
-            index = region.nonzero()
-            index = index[(index >= first) & (index < last)]
+            region, index = self._regions[each.block], self._present(each)
             for begin in range(0, len(index), most // PAGE):
                 yield from self._cut(each, region, index[begin : begin + most // PAGE])
 
