@@ -1,7 +1,7 @@
 """Byte layout of BTF, the kernel's own description of its types.
 
-Source: Linux `include/uapi/linux/btf.h` and `Documentation/bpf/btf.rst`. Integers are little-endian on x86-64. Refuses to
-do anything: only layouts.
+Source: Linux `include/uapi/linux/btf.h` and `Documentation/bpf/btf.rst`. Integers are little-endian on x86-64.
+Refuses to do anything: only layouts.
 """
 
 from __future__ import annotations

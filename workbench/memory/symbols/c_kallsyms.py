@@ -1,7 +1,8 @@
 """Layout of kallsyms, the kernel's own table of symbols, in the kernel's read-only data.
 
 Source: Linux `scripts/kallsyms.c` (what is written, in which order) and `kernel/kallsyms.c`,
-`kernel/kallsyms_internal.h` (how it is read). Every table begins at a multiple of 8. Refuses to do anything: only layouts.
+`kernel/kallsyms_internal.h` (how it is read). Every table begins at a multiple of 8. Refuses to do anything: only
+layouts.
 
 Layout A, to Linux 6.3::
 

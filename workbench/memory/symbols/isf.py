@@ -1,7 +1,7 @@
 """Make a symbol table for Volatility 3 (ISF, schema 6.2.0) of BTF and kallsyms.
 
-The bytes are a function of what is given, so that a table from memory and one from the kernel's file are equal. Types of
-global variables, which BTF mostly lacks, come from `globals.json`, in C's words: a name, then `*` and `[n]` from the
+The bytes are a function of what is given, so that a table from memory and one from the kernel's file are equal. Types
+of global variables, which BTF mostly lacks, come from `globals.json`, in C's words: a name, then `*` and `[n]` from the
 inside out.
 
 The producer is written as "dwarf2json 0.9.0", for Volatility's `hidden_modules` runs on no other's tables; the names of
@@ -109,9 +109,9 @@ def _timekeeping(types: IsfTypes) -> Descriptor | None:
     """Find the type of `tk_core` by its shape: an anonymous struct until 6.13, of a sequence count and a timekeeper."""
     for name, found in types.user.items():
         field = found["fields"].get("timekeeper")
-        if field and "seq" in found["fields"] and len(found["fields"]) <= 4:
-            if field["type"] == {"kind": "struct", "name": "timekeeper"}:
-                return {"kind": "struct", "name": name}
+        shaped = field and field["type"] == {"kind": "struct", "name": "timekeeper"} and "seq" in found["fields"]
+        if shaped and len(found["fields"]) <= 4:
+            return {"kind": "struct", "name": name}
     return None
 
 

@@ -1,8 +1,8 @@
 """The types of a symbol table, made from BTF: base types, structs and unions, enums, and descriptors of types.
 
-Source of the format: Volatility 3, schema 6.2.0 (`volatility3/schemas/schema-6.2.0.json`), which has named types only. So
-an anonymous struct takes the name of its first typedef; a typedef of a struct is a copy under its own name; of two types
-with one name the first keeps it, and the others get their BTF id as a suffix.
+Source of the format: Volatility 3, schema 6.2.0 (`volatility3/schemas/schema-6.2.0.json`), which has named types only.
+So an anonymous struct takes the name of its first typedef; a typedef of a struct is a copy under its own name; of two
+types with one name the first keeps it, and the others get their BTF id as a suffix.
 
 Refuses BTF whose table would be far larger than any kernel's: what repeats names and copies is counted as it is made.
 """

@@ -9,6 +9,7 @@ Refuses kernels without relative offsets (KALLSYMS_BASE_RELATIVE) or without `re
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from workbench.errors import SymbolsError
 from workbench.memory.symbols import c_kallsyms as c
 
-__all__ = ["AFTER", "BEFORE", "Kallsyms", "Symbol", "find_digits", "parse_kallsyms"]
+__all__ = ["AFTER", "BEFORE", "Kallsyms", "Symbol", "find_digits", "parse_kallsyms", "parse_tokens"]
 
 BEFORE = 24 << 20
 AFTER = 24 << 20
@@ -26,6 +27,7 @@ AFTER = 24 << 20
 
 _TOKEN_TABLE = 16 << 10
 """Bytes of a token table at most; kernels have about 1 KiB."""
+_DIGIT_OFFSETS = struct.Struct("<HH")
 _NAME = 512
 """Characters of a name at most (`KSYM_NAME_LEN`)."""
 _TEXT = 256 << 20
@@ -68,10 +70,11 @@ class Kallsyms:
         """
         return _addresses(self.offsets, relative_base)
 
-    def address(self, name: str) -> int | None:
-        """Return the address of a symbol as found, of the first with that name; None where there is none."""
-        place = next((number for number, each in enumerate(self.names) if each[1:] == name), None)
-        return None if place is None else int(self.addresses(self.relative_base)[place])
+    def find(self, wanted: frozenset[str]) -> dict[str, int]:
+        """Return the addresses, as found, of those names that are there; of the first, where one is there twice."""
+        places = {name[1:]: number for number, name in reversed([*enumerate(self.names)]) if name[1:] in wanted}
+        addresses = self.addresses(self.relative_base)
+        return {name: int(addresses[number]) for name, number in places.items()}
 
     def symbols(self, relative_base: int) -> list[Symbol]:
         """Return all symbols for a relative base, by address."""
@@ -134,7 +137,7 @@ def parse_kallsyms(content: bytes, digits: int) -> Kallsyms:
     SymbolsError
         If there is no token table there, or nothing around it has either layout.
     """
-    tokens = _tokens(content, digits)
+    tokens = parse_tokens(content, digits)
     budget = len(content)  # bytes of names that may be walked in vain
     tried = 0
     for place in _places(content, tokens):
@@ -153,11 +156,18 @@ def parse_kallsyms(content: bytes, digits: int) -> Kallsyms:
     )  # fmt: skip
 
 
-def _tokens(content: bytes, digits: int) -> _Tokens:
-    """Find the index behind the digits: 256 ascending offsets of which the digits' are 2 apart, that fit the table."""
+def parse_tokens(content: bytes, digits: int) -> _Tokens:
+    """Find the index behind the digits: 256 ascending offsets, of which the digits' are 2 apart, that fit the table.
+
+    Raises
+    ------
+    SymbolsError
+        If there is none.
+    """
     first = -(-(digits + len(c.DIGITS)) // c.ALIGN) * c.ALIGN
     for index in range(first, min(digits + _TOKEN_TABLE, len(content) - 2 * c.TOKENS + 1), c.ALIGN):
-        if content[index] or content[index + 1]:
+        zero, one = _DIGIT_OFFSETS.unpack_from(content, index + 2 * c.DIGIT_ZERO)
+        if one - zero != 2 or content[index] or content[index + 1]:
             continue
         offsets = np.frombuffer(content, "<u2", c.TOKENS, index).astype(np.int64)
         table = digits - int(offsets[c.DIGIT_ZERO])
@@ -177,8 +187,10 @@ def _printable(texts: list[bytes]) -> bool:
 
 
 def _places(content: bytes, tokens: _Tokens) -> Iterator[_Place]:
-    """Yield the places where num_syms may be, near the token table first: those with a kernel address where either
-    layout has relative_base."""
+    """Yield the places where num_syms may be, near the token table first.
+
+    They are those with a kernel address where either layout has relative_base.
+    """
     words = np.frombuffer(content, "<u8", len(content) // 8)
     before = words[: tokens.table // c.ALIGN]
     numbers = np.flatnonzero((before >= c.FEWEST) & (before <= c.MOST))[::-1]  # 4 bytes of it are padding
@@ -267,10 +279,7 @@ def _sequences(content: bytes, place: _Place, tokens: _Tokens, names: _Names) ->
 def _addresses(offsets: NDArray[np.int32], relative_base: int) -> NDArray[np.uint64]:
     wide = offsets.astype(np.int64)
     base = np.int64(relative_base - (1 << 64) if relative_base >> 63 else relative_base)
-    if np.any(wide < 0):
-        found = np.where(wide < 0, base - 1 - wide, wide)
-    else:
-        found = base + wide
+    found = np.where(wide < 0, base - 1 - wide, wide) if np.any(wide < 0) else base + wide
     return found.view(np.uint64)
 
 
