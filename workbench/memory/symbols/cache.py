@@ -1,8 +1,8 @@
 """Symbol tables, kept by kernel build: made once, then read by every process that looks at that kernel.
 
-An entry is one file, `BUILD.DIGEST.json`, whose name says what its bytes must be: a damaged or truncated one is seen and
-made anew. It is written beside its place and renamed, so processes need no lock. Plain JSON is what Volatility opens
-soonest (0.34 s for 13 MB; 0.44 s as gzip, 0.53 s as xz).
+An entry is one file, `BUILD.DIGEST.json`, whose name says what its bytes must be: a damaged or truncated one is seen
+and made anew. It is written beside its place and renamed, so processes need no lock. Plain JSON is what
+Volatility opens soonest (0.34 s for 13 MB; 0.44 s as gzip, 0.53 s as xz).
 
 Refuses to hand out an entry that it has not just held against its digest, and to let others read it.
 """

@@ -52,6 +52,8 @@ class Kallsyms:
         Type and name in one: "T_text".
     places : dict of str to int
         Where the tables begin in the stretch of memory, by the kernel's name for them ("kallsyms_names").
+    span : (int, int)
+        Begin and end of all of them in the stretch.
     content : bytes
         What the symbols are a function of, but for `relative_base`: offsets, names and tokens.
     """
@@ -61,6 +63,7 @@ class Kallsyms:
     offsets: NDArray[np.int32]
     names: list[str]
     places: dict[str, int]
+    span: tuple[int, int]
     content: bytes
 
     def addresses(self, relative_base: int) -> NDArray[np.uint64]:
@@ -263,7 +266,9 @@ def _decode(content: bytes, place: _Place, tokens: _Tokens, names: _Names) -> Ka
         content[tokens.table : tokens.end],
     )
     named = {f"kallsyms_{name}": at for name, at in sorted(places.items())}
-    return Kallsyms(place.layout, base, offsets, _expand(content, names, tokens.texts), named, b"".join(parts))
+    end = max(tokens.end, place.relative_base + 8, (sequences or 0) + c.SEQUENCE * place.count)
+    names_ = _expand(content, names, tokens.texts)
+    return Kallsyms(place.layout, base, offsets, names_, named, (min(places.values()), end), b"".join(parts))
 
 
 def _sequences(content: bytes, place: _Place, tokens: _Tokens, names: _Names) -> int | None:

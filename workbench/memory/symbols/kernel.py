@@ -61,8 +61,10 @@ class Kernel:
         Key of the symbol table: equal for every boot of one build, and for its file.
     vmcoreinfo : {"agrees", "differs", "absent"}
         What the kernel's own note says of shift, delta, root and levels.
-    banner_at, kallsyms_at, btf_at, btf_length : int
-        Where the banner, the digits of the token table and BTF lie, and the bytes of BTF.
+    banner_at, digits_at : int
+        Where the banner and the digits of kallsyms' token table lie.
+    kallsyms_at, kallsyms_length, btf_at, btf_length : int
+        Where kallsyms and BTF lie, and their bytes.
     """
 
     banner: bytes
@@ -74,7 +76,9 @@ class Kernel:
     build: str
     vmcoreinfo: Literal["agrees", "differs", "absent"]
     banner_at: int
+    digits_at: int
     kallsyms_at: int
+    kallsyms_length: int
     btf_at: int
     btf_length: int
 
@@ -144,11 +148,13 @@ def read_sources(memory: Memory, kernel: Kernel) -> Sources:
         If it is not there any more, or was changed since the kernel was found.
     StoreError
     """
-    table = _read_table(memory, kernel.kallsyms_at)
+    at = kernel.kallsyms_at
     try:
         btf = memory.read(kernel.btf_at, kernel.btf_length)
+        kallsyms = parse_kallsyms(memory.read(at, kernel.kallsyms_length), kernel.digits_at - at)
     except UnreadableError as error:
-        raise SymbolsError("BTF is not in memory any more", offset=hex(kernel.btf_at)) from error
+        raise SymbolsError("kallsyms or BTF are not in memory any more", offset=hex(at)) from error
+    table = _Table(kallsyms, kernel.digits_at, at, {})
     sources = _sources(table, kernel.shift, kernel.delta, btf, kernel.banner)
     if (build := sources.build) != kernel.build:
         raise SymbolsError("kallsyms or BTF changed since the kernel was found", found=build, expected=kernel.build)
@@ -276,9 +282,11 @@ def _agree(memory: Memory, table: _Table, banner_at: int, delta: int) -> Kernel:
     note = _cross_check(memory, table.addresses, shift, delta, root, levels)
     build = _sources(table, shift, delta, btf, banner).build
     release = banner.split(b" ", 3)[2].decode("latin-1")
+    first, end = table.kallsyms.span
     return Kernel(
-        banner, release, shift, delta, root, levels, build, note, banner_at, table.digits, begin + delta, length
-    )
+        banner, release, shift, delta, root, levels, build, note, banner_at,
+        table.digits, table.begin + first, end - first, begin + delta, length,
+    )  # fmt: skip
 
 
 def _btf(memory: Memory, at: int, length: int) -> bytes:

@@ -5,6 +5,9 @@ Refuses to know where they came from: addresses here are as linked.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 
@@ -69,9 +72,22 @@ class Sources:
         SymbolsError
             If BTF is not whole, or would make too large a table.
         """
-        symbols = self.kallsyms.symbols(self._base)
-        symbols += [(address, "R", name) for name, address in self._places().items()]  # kallsyms leaves itself out
-        return build_isf(parse_btf(self.btf), symbols, self.banner)
+        with _collector_paused():
+            symbols = self.kallsyms.symbols(self._base)
+            symbols += [(address, "R", name) for name, address in self._places().items()]  # kallsyms leaves itself out
+            return build_isf(parse_btf(self.btf), symbols, self.banner)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Let no collection of garbage run: half a million records without a cycle are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def shift_of(addresses: dict[str, int]) -> int:
