@@ -90,6 +90,7 @@ def open_table(path: Path, levels: int) -> Table:
 
     owner = contexts.Context()  # without layers: the table outlives captures, and keeps this context
     mask = (1 << (57 if levels == 5 else 48)) - 1
+    owner.config[f"{_TABLE}.symbol_mask"] = mask  # read while the table is made, before its own argument is
     try:
         table = LinuxKernelIntermedSymbols(
             owner, _TABLE, _TABLE, isf_url=path.absolute().as_uri(), validate=False, symbol_mask=mask
