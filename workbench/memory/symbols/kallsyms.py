@@ -30,6 +30,8 @@ _TOKEN_TABLE = 16 << 10
 _DIGIT_OFFSETS = struct.Struct("<HH")
 _NAME = 512
 """Characters of a name at most (`KSYM_NAME_LEN`)."""
+_VAIN = 16 << 20
+"""Bytes of what looks like names that are walked before we give up."""
 _TEXT = 256 << 20
 """Characters in all names at most."""
 
@@ -141,7 +143,7 @@ def parse_kallsyms(content: bytes, digits: int) -> Kallsyms:
         If there is no token table there, or nothing around it has either layout.
     """
     tokens = parse_tokens(content, digits)
-    budget = len(content)  # bytes of names that may be walked in vain
+    budget = min(len(content), _VAIN)
     tried = 0
     for place in _places(content, tokens):
         tried += 1
