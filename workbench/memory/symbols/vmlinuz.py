@@ -23,6 +23,8 @@ __all__ = ["Segment", "load_segments", "read_file_sources", "symbols_from_file",
 
 _MOST = 1 << 30
 """Bytes of an unpacked kernel at most; distributions' have 50 to 100 MiB, and some 500 with their debug information."""
+_DICTIONARY = 512 << 20
+"""Bytes that unpacking xz may take; kernels are packed with dictionaries of 32 or 128 MiB."""
 _MOST_SEGMENTS = 64
 _WANTED = frozenset({"_text", "linux_banner", "__start_BTF", "__stop_BTF"})
 _CURE = "Name the kernel's file: /boot/vmlinuz-... of the guest, or a vmlinux."
@@ -167,7 +169,7 @@ def _gzip(payload: bytes, length: int) -> bytes:
 
 
 def _lzma(payload: bytes, length: int) -> bytes:
-    return lzma.LZMADecompressor().decompress(payload, length)
+    return lzma.LZMADecompressor(memlimit=_DICTIONARY).decompress(payload, length)
 
 
 def _bzip2(payload: bytes, length: int) -> bytes:
