@@ -203,6 +203,7 @@ class MadeKernel:
     more: tuple[tuple[int, str], ...] = ()
     without: frozenset[str] = frozenset()
     mapped: bool = True
+    running: bool = True
     sequences: bool = True
     noted: dict[str, object] = field(default_factory=dict)
 
@@ -242,7 +243,16 @@ class MadeKernel:
             "SYMBOL__init_top_pgt": f"{LINK + self.shift + self._PLACES['Binit_top_pgt']:x}", **self.noted,
         }  # fmt: skip
         memory.write(note_at, note(**said))
+        if self.running:
+            self._second_task(memory, note_at + 0x10000)
         return {address: bytes(content) for address, content in memory.parts.items()}
+
+    def _second_task(self, memory: FakeMemory, place: int) -> None:
+        """Write a task whose list is in a ring with the first one's."""
+        first = self._PLACES["Dinit_task"] + 0x40
+        second = NOTE_VIRTUAL + place % (2 << 20)
+        memory.write(self.physical + first, 2 * WORD.pack(second))
+        memory.write(place, 2 * WORD.pack((LINK + self.shift + first) % (1 << 64)))
 
     def _map(self, memory: FakeMemory, note_at: int) -> None:
         root, spare = self.physical + self._PLACES["Binit_top_pgt"], self.physical + self.SIZE

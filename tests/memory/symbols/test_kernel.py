@@ -80,7 +80,7 @@ def test_a_kernel_found_once_is_known_again_in_the_next_capture() -> None:
     made = MadeKernel()
     memory = made.memory()
     found = find_kernel(memory)
-    memory.write(made.physical + 0x302000, b"something else changed")
+    memory.write(made.physical + 0x304000, b"something else changed")
     assert still_there(memory, found)
 
 
@@ -120,6 +120,17 @@ class TestSeveralKernels:
         old, new = MadeKernel(physical=0x02000000, mapped=False), MadeKernel(physical=0x08000000, shift=0x8000000)
         found = find_kernel(FakeMemory({**old.parts(), **new.parts()}))
         assert (found.delta, found.shift) == (new.delta, new.shift)
+
+    def test_a_whole_leftover_whose_tasks_are_gone_is_passed_over(self) -> None:
+        old = MadeKernel(physical=0x02000000, running=False)
+        new = MadeKernel(physical=0x08000000, shift=0x8000000)
+        assert find_kernel(FakeMemory({**old.parts(), **new.parts()})).delta == new.delta
+
+    def test_one_of_which_nothing_says_that_it_runs_is_taken_where_there_is_no_other(self) -> None:
+        made = MadeKernel(running=False)
+        assert find_kernel(made.memory()) == find_kernel(MadeKernel().memory())
+        without = MadeKernel(without=frozenset({"init_task"}))
+        assert find_kernel(without.memory()).delta == without.delta
 
     def test_a_copy_whose_page_tables_map_the_original_is_passed_over(self) -> None:
         original = MadeKernel(physical=0x08000000)

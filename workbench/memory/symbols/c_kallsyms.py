@@ -44,7 +44,7 @@ TYPES = frozenset(b"ABCDGNRSTUVWabcdginrstuvw?-")
 """The first character of a name, by `nm`."""
 
 FEWEST = 64
-MOST = 4 << 20
+MOST = 1 << 20
 """Symbols of a kernel, as far as we believe it; kernels have 50,000 to 500,000."""
 
 KERNEL_MAP = 0xFFFF_FFFF_8000_0000

@@ -32,7 +32,7 @@ _NAME = 512
 """Characters of a name at most (`KSYM_NAME_LEN`)."""
 _VAIN = 16 << 20
 """Bytes of what looks like names that are walked before we give up."""
-_TEXT = 256 << 20
+_TEXT = 64 << 20
 """Characters in all names at most."""
 
 Symbol = tuple[int, str, str]

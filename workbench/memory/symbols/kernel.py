@@ -3,7 +3,8 @@
 A token table of kallsyms gives the symbols, and with them the virtual address of the banner. Wherever a banner lies,
 the two are 2 MiB apart or a multiple of it, and that distance says where everything else must be: kallsyms itself, BTF,
 and the page tables. A candidate counts only where the page tables map the banner to the very place it was found at; a
-leftover of an earlier boot or of unpacking does not. Memory is read no further than needed.
+leftover of unpacking does not. One whose lists lead nowhere, as in the leftover of an earlier boot, is taken only where
+there is no other. Memory is read no further than needed.
 
 Refuses to guess: what is missing is said. Physical addresses throughout, unless they are called virtual.
 """
@@ -11,15 +12,15 @@ Refuses to guess: what is missing is said. Physical addresses throughout, unless
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 from workbench.errors import SymbolsError, UnreadableError
-from workbench.memory.symbols import c_btf, vmcoreinfo
 from workbench.memory.symbols import c_kallsyms as c
+from workbench.memory.symbols.agree import ROOTS, Claims, cross_check, find_page_tables, read_btf
 from workbench.memory.symbols.kallsyms import AFTER, BEFORE, Kallsyms, find_digits, parse_kallsyms, parse_tokens
+from workbench.memory.symbols.liveness import lists_lead_back
 from workbench.memory.symbols.sources import LONGEST_BANNER, Sources, btf_span, shift_of, whole_banner
 from workbench.memory.symbols.walk import Memory, present, translate
 
@@ -31,11 +32,10 @@ _ALIGN = 2 << 20
 _VIRTUAL = 1 << 64
 _MOST_BANNERS = 1 << 16
 _MOST_DIGITS = 1 << 10
-_MOST_TABLES = 8
+_MOST_TABLES = 32
 """How many of each are looked at: a guest may have filled its memory with them."""
-_ROOTS = ("init_top_pgt", "swapper_pg_dir")
 _WANTED = frozenset(
-    {"_text", "_end", "linux_banner", "__start_BTF", "__stop_BTF", "vmcoreinfo_note", *_ROOTS},
+    {"_text", "_end", "linux_banner", "__start_BTF", "__stop_BTF", "vmcoreinfo_note", "init_task", *ROOTS},
 )
 
 
@@ -120,7 +120,7 @@ def find_kernel(memory: Memory) -> Kernel:
         if (found := search.settle()) is not None:
             return found
         tail_end, tail = address + len(content), data[1 - len(c.DIGITS) :]
-    raise search.missing()
+    return search.otherwise()
 
 
 def still_there(memory: Memory, kernel: Kernel) -> bool:
@@ -154,8 +154,7 @@ def read_sources(memory: Memory, kernel: Kernel) -> Sources:
         kallsyms = parse_kallsyms(memory.read(at, kernel.kallsyms_length), kernel.digits_at - at)
     except UnreadableError as error:
         raise SymbolsError("kallsyms or BTF are not in memory any more", offset=hex(at)) from error
-    table = _Table(kallsyms, kernel.digits_at, at, {})
-    sources = _sources(table, kernel.shift, kernel.delta, btf, kernel.banner)
+    sources = Sources(kallsyms, kernel.shift, at - kernel.delta - kernel.shift, btf, kernel.banner)
     if (build := sources.build) != kernel.build:
         raise SymbolsError("kallsyms or BTF changed since the kernel was found", found=build, expected=kernel.build)
     return sources
@@ -163,24 +162,18 @@ def read_sources(memory: Memory, kernel: Kernel) -> Sources:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Kallsyms, the digits' place, the place of the stretch it was decoded from, and wanted virtual addresses."""
+    """A token table: the place of its digits, and wanted virtual addresses; kallsyms itself is too large to keep."""
 
-    kallsyms: Kallsyms
     digits: int
-    begin: int
     addresses: dict[str, int]
 
 
-def _read_table(memory: Memory, digits: int) -> _Table:
+def _read_kallsyms(memory: Memory, digits: int) -> tuple[Kallsyms, int]:
+    """Return kallsyms, and the place of the stretch it was decoded from."""
     near, end = present(memory, digits, 16 << 10, 32 << 10)
     parse_tokens(memory.read(near, end - near), digits - near)  # much cheaper than what follows
     begin, end = present(memory, digits, BEFORE, AFTER)
-    kallsyms = parse_kallsyms(memory.read(begin, end - begin), digits - begin)
-    return _Table(kallsyms, digits, begin, kallsyms.find(_WANTED))
-
-
-def _sources(table: _Table, shift: int, delta: int, btf: bytes, banner: bytes) -> Sources:
-    return Sources(table.kallsyms, shift, table.begin - delta - shift, btf, banner)
+    return parse_kallsyms(memory.read(begin, end - begin), digits - begin), begin
 
 
 class _Search:
@@ -193,7 +186,9 @@ class _Search:
         self._digits: set[int] = set()
         self._tables: list[_Table] = []
         self._new_tables: list[_Table] = []
+        self._decoded: tuple[int, Kallsyms, int] | None = None
         self._refused: tuple[int, SymbolsError] | None = None
+        self._leftover: Kernel | None = None
 
     def take(self, address: int, data: bytes) -> None:
         """Look for banners and token tables in the content of memory at an address."""
@@ -210,16 +205,19 @@ class _Search:
 
     def _decode(self, digits: int) -> None:
         try:
-            self._new_tables.append(_read_table(self._memory, digits))
+            kallsyms, begin = _read_kallsyms(self._memory, digits)
         except SymbolsError as error:
             self._refuse(1 if "layout" in error.message else 0, error)
+            return
+        self._new_tables.append(_Table(digits, kallsyms.find(_WANTED)))
+        self._decoded = digits, kallsyms, begin
 
     def _refuse(self, how_far: int, error: SymbolsError) -> None:
         if self._refused is None or how_far > self._refused[0]:
             self._refused = how_far, error
 
     def settle(self) -> Kernel | None:
-        """Return the kernel if two of the candidates agree; each pair is looked at once."""
+        """Return the kernel if two of the candidates agree and it runs; each pair is looked at once."""
         pairs = [(table, banner) for table in self._tables for banner in self._new_banners]
         pairs += [(table, banner) for table in self._new_tables for banner in sorted(self._banners)]
         self._tables += self._new_tables
@@ -229,27 +227,71 @@ class _Search:
             if virtual is None or (banner - virtual) % _ALIGN:
                 continue
             try:
-                return _agree(self._memory, table, banner, banner - virtual)
+                found = self._agree(table, banner, banner - virtual)
             except SymbolsError as error:
                 self._refuse(3, error)
+                continue
             except UnreadableError:
                 continue
+            if self._runs(found, table):
+                return found
+            self._leftover = self._leftover or found
         return None
 
-    def missing(self) -> SymbolsError:
-        """Say what was looked for and was not there."""
-        if not self._banners:
-            return SymbolsError("not a Linux kernel, or none that has started", missing="a banner (Linux version ...)")
-        if self._refused is not None and self._refused[0] > 0:
-            return self._refused[1]
-        if not self._tables:
-            return SymbolsError(
-                "a Linux kernel without kallsyms", missing="its token table", banners=len(self._banners)
-            )
-        return SymbolsError(
-            "kallsyms, but no banner where it says", missing="linux_banner", banners=len(self._banners),
-            tables=len(self._tables),
+    def _runs(self, found: Kernel, table: _Table) -> bool:
+        virtual = table.addresses.get("init_task")
+        if virtual is None or not self._memory.holds(virtual + found.delta):
+            return False
+        return lists_lead_back(self._memory, found.page_table_root, found.levels, virtual, virtual + found.delta)
+
+    def _agree(self, table: _Table, banner_at: int, delta: int) -> Kernel:
+        """Return the kernel if kallsyms, banner, BTF and page tables are all where one delta says.
+
+        Raises
+        ------
+        SymbolsError
+            If one of them is not.
+        UnreadableError
+        """
+        memory, addresses = self._memory, table.addresses
+        shift = shift_of(addresses)
+        if not addresses["_text"] <= table.digits - delta < addresses.get("_end", _VIRTUAL):
+            raise SymbolsError("kallsyms lies outside of the kernel that it describes", offset=hex(table.digits))
+        end = present(memory, banner_at, 0, LONGEST_BANNER)[1]
+        banner = whole_banner(memory.read(banner_at, end - banner_at))
+        if banner is None:
+            raise SymbolsError("the kernel's banner does not end", offset=hex(banner_at))
+        begin, length = btf_span(addresses)
+        btf = read_btf(memory, begin + delta, length)
+        root, levels = find_page_tables(memory, addresses, banner_at, delta)
+        note = cross_check(memory, addresses, Claims(shift, delta, root, levels))
+        if self._decoded is None or self._decoded[0] != table.digits:
+            self._decoded = table.digits, *_read_kallsyms(memory, table.digits)
+        _, kallsyms, start = self._decoded
+        first, last = kallsyms.span
+        return Kernel(
+            banner, banner.split(b" ", 3)[2].decode("latin-1"), shift, delta, root, levels,
+            Sources(kallsyms, shift, start - delta - shift, btf, banner).build, note, banner_at,
+            table.digits, start + first, last - first, begin + delta, length,
         )  # fmt: skip
+
+    def otherwise(self) -> Kernel:
+        """Return the kernel of which nothing says that it runs, after all; or say what was not there.
+
+        Raises
+        ------
+        SymbolsError
+        """
+        if self._leftover is not None:
+            return self._leftover
+        if not self._banners:
+            raise SymbolsError("not a Linux kernel, or none that has started", missing="a banner (Linux version ...)")
+        if self._refused is not None and self._refused[0] > 0:
+            raise self._refused[1]
+        found = f"{len(self._banners)} banners, {len(self._tables)} token tables"
+        if not self._tables:
+            raise SymbolsError("a Linux kernel without kallsyms", missing="its token table", found=found)
+        raise SymbolsError("kallsyms, but no banner where it says", missing="linux_banner", found=found)
 
 
 def _find_all(data: bytes, pattern: bytes) -> Iterator[int]:
@@ -257,82 +299,3 @@ def _find_all(data: bytes, pattern: bytes) -> Iterator[int]:
     while at >= 0:
         yield at
         at = data.find(pattern, at + 1)
-
-
-def _agree(memory: Memory, table: _Table, banner_at: int, delta: int) -> Kernel:
-    """Return the kernel if kallsyms, banner, BTF and page tables are all where one delta says.
-
-    Raises
-    ------
-    SymbolsError
-        If one of them is not.
-    UnreadableError
-    """
-    shift = shift_of(table.addresses)
-    if not table.addresses["_text"] <= table.digits - delta < table.addresses.get("_end", _VIRTUAL):
-        raise SymbolsError("kallsyms lies outside of the kernel that it describes", offset=hex(table.digits))
-    banner = whole_banner(
-        memory.read(banner_at, min(LONGEST_BANNER, present(memory, banner_at, 0, 4096)[1] - banner_at))
-    )
-    if banner is None:
-        raise SymbolsError("the kernel's banner does not end", offset=hex(banner_at))
-    begin, length = btf_span(table.addresses)
-    btf = _btf(memory, begin + delta, length)
-    root, levels = _page_tables(memory, table.addresses, banner_at, delta)
-    note = _cross_check(memory, table.addresses, shift, delta, root, levels)
-    build = _sources(table, shift, delta, btf, banner).build
-    release = banner.split(b" ", 3)[2].decode("latin-1")
-    first, end = table.kallsyms.span
-    return Kernel(
-        banner, release, shift, delta, root, levels, build, note, banner_at,
-        table.digits, table.begin + first, end - first, begin + delta, length,
-    )  # fmt: skip
-
-
-def _btf(memory: Memory, at: int, length: int) -> bytes:
-    if not memory.holds(at, length):
-        raise SymbolsError("BTF lies outside of memory", offset=hex(at), length=length)
-    content = memory.read(at, length)
-    found = struct.unpack_from("<H", content)[0] if length >= c_btf.HEADER.size else None
-    if found != c_btf.MAGIC:
-        raise SymbolsError("no BTF where kallsyms says", offset=hex(at), found=found, expected=hex(c_btf.MAGIC))
-    return content
-
-
-def _page_tables(memory: Memory, addresses: dict[str, int], banner_at: int, delta: int) -> tuple[int, int]:
-    """Return root and levels by which the banner's virtual address is its physical one.
-
-    Tables of the other depth, read as these, map it elsewhere or nowhere.
-    """
-    virtual = (banner_at - delta) % _VIRTUAL
-    roots = [(addresses[name] + delta) for name in _ROOTS if name in addresses]
-    if not roots:
-        raise SymbolsError("kallsyms without the kernel's page tables", missing=_ROOTS[0])
-    for levels in (4, 5):
-        if translate(memory, roots[0], levels, virtual) == banner_at:
-            return roots[0], levels
-    raise SymbolsError(
-        "a kernel, but its page tables do not map it: a leftover, or not yet running", offset=hex(banner_at)
-    )
-
-
-def _cross_check(
-    memory: Memory, addresses: dict[str, int], shift: int, delta: int, root: int, levels: int
-) -> Literal["agrees", "differs", "absent"]:
-    """Hold what was found against the kernel's VMCOREINFO note."""
-    try:
-        pointer = int.from_bytes(memory.read(addresses["vmcoreinfo_note"] + delta, 8), "little")
-        at = translate(memory, root, levels, pointer)
-        if at is None:
-            return "absent"
-        length = present(memory, at, 0, 8192)[1] - at
-        said = vmcoreinfo.parse_vmcoreinfo(memory.read(at, min(vmcoreinfo.LONGEST_NOTE, length)))
-        agrees = (
-            int(said["KERNELOFFSET"], 16) == shift
-            and int(said["NUMBER(phys_base)"]) - c.KERNEL_MAP == delta
-            and next(int(said[f"SYMBOL({name})"], 16) for name in _ROOTS if f"SYMBOL({name})" in said) + delta == root
-            and int(said.get("NUMBER(pgtable_l5_enabled)", levels == 5)) == (levels == 5)
-        )
-    except (KeyError, StopIteration, ValueError, SymbolsError, UnreadableError):
-        return "absent"
-    return "agrees" if agrees else "differs"

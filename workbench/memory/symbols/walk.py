@@ -5,7 +5,7 @@ Source: Intel SDM volume 3, 4.5 (4-level and 5-level paging). Refuses permission
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,8 @@ _PRESENT = 1
 _LARGE = 1 << 7
 _FRAME = 0x000F_FFFF_FFFF_F000
 _ENTRY = 8
+_LEAST = 64
+"""Bytes to which `present` finds a hole."""
 
 
 class Memory(Protocol):
@@ -55,10 +57,18 @@ def translate(memory: Memory, root: int, levels: int, virtual: int) -> int | Non
 def present(memory: Memory, address: int, before: int, after: int) -> tuple[int, int]:
     """Return begin and end of memory without a hole around an address: at most `before` and `after` bytes of it.
 
-    Both come in steps of halves, so the stretch may be shorter than what is there. It begins at a multiple of 8.
+    The begin is a multiple of 8. Both are found in halves, so a few bytes of what is there may be missing.
     """
-    while before and (address < before or not memory.holds(address - before, before)):
-        before //= 2
-    while after and not memory.holds(address, after):
-        after //= 2
-    return min(address, -(-(address - before) // 8) * 8), address + after
+    back = _reach(before, lambda count: count <= address and memory.holds(address - count, count))
+    on = _reach(after, lambda count: memory.holds(address, count))
+    return min(address, -(-(address - back) // 8) * 8), address + on
+
+
+def _reach(most: int, holds: Callable[[int], bool]) -> int:
+    """Return how many bytes, at most `most`, hold: what holds for some bytes holds for fewer."""
+    reach, step = 0, most
+    while step >= _LEAST:
+        if reach + step <= most and holds(reach + step):
+            reach += step
+        step //= 2
+    return reach
