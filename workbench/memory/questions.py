@@ -25,7 +25,9 @@ __all__ = ["OWN", "READING", "Scene", "ask", "is_own"]
 
 READING = 1
 """Version of our own reading; a change of what an answer holds raises it, and old answers are asked again."""
-OWN: dict[str, str] = {}
+OWN: dict[str, str] = {
+    "workbench.processes": "workbench.memory.volatility.processes:processes",
+}
 """Own questions by name: module and function."""
 
 Progress = Callable[[float, str], None]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +37,20 @@ class Artefacts:
         self.left = most
         self.kept: list[Artefact] = []
 
-    def handler(self) -> Callable[[str], Any]:
-        """Return what a plugin opens its files with."""
+    def handler(self) -> type[Any]:
+        """Return the class that a plugin opens its files with."""
         if self.directory is None:
             raise AnalysisError("there is no place for files that a plugin takes out of memory")
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return lambda name: _File(name, self)
+        owner = self
+
+        class Bound(_File):
+            """A file of this question."""
+
+            def __init__(self, filename: str) -> None:
+                super().__init__(filename, owner)
+
+        return Bound
 
     def charge(self, count: int) -> None:
         """Account for bytes that are written.

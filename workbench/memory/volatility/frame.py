@@ -140,7 +140,7 @@ def _integers(values: list[Any]) -> pd.Series:
 def _unsigned(values: list[Any]) -> pd.Series:
     if all(value is None or 0 <= value < 1 << 64 for value in values):
         return pd.Series(values, dtype="UInt64")
-    return pd.Series(values, dtype="object")  # Python's own integers: nothing is cut off
+    return pd.Series([None if value is None else str(value) for value in values], dtype="string")  # nothing is cut off
 
 
 def _utc(value: dt.datetime | None) -> dt.datetime | None:

@@ -1,0 +1,134 @@
+"""Ask captures of a case: one at a time in a worker that stays, or many at once; answers are kept and found again.
+
+Refuses to hold a capture's memory in this process, and to keep an answer that depended on luck.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from workbench.errors import UsageError, WorkbenchError
+from workbench.memory.answer import Answer
+from workbench.memory.answers import AnswerCache
+from workbench.memory.pool import Executor, LocalExecutor, Question, Worker
+from workbench.progress import Progress, silent
+
+__all__ = ["Analyst"]
+
+_LONG = 600.0
+"""Seconds that a question may take unless told otherwise."""
+
+
+class Analyst:
+    """Asks the captures of one case.
+
+    Parameters
+    ----------
+    case : Path
+    executor : Executor, optional
+        Who answers many questions at once; by default as many local workers as there are processors.
+    """
+
+    def __init__(self, case: Path, executor: Executor | None = None) -> None:
+        self.case = case
+        self.executor: Executor = executor or LocalExecutor(os.cpu_count() or 1)
+        self.symbols: Path | None = None
+        self._symbols_digest = ""
+        self.worker = Worker()
+        self._place = case / "cache" / "memory"
+        self.answers = AnswerCache(self._place / "answers")
+
+    @property
+    def files(self) -> Path:
+        """Where files that plugins took out of memory are, each under its SHA-256."""
+        return self._place / "files"
+
+    def use_symbols(self, path: Path | None) -> None:
+        """Use a symbol table (ISF) instead of the captures' own; None goes back to those.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be read.
+        """
+        try:
+            self._symbols_digest = "" if path is None else blake3(path.read_bytes()).hexdigest(16)
+        except OSError as error:
+            raise UsageError(f"the symbol table cannot be read: {error.strerror}", path=str(path)) from error
+        self.symbols = None if path is None else path.absolute()
+
+    def _question(self, capture: str, name: str, arguments: Mapping[str, Any]) -> Question:
+        return Question(
+            self.case.absolute(), capture, name, dict(arguments), self._place / "kernels", self.files, isf=self.symbols
+        )
+
+    def ask(
+        self,
+        capture: str,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float = _LONG,
+        progress: Progress = silent,
+    ) -> Answer:
+        """Return the answer of one capture, kept or new.
+
+        Raises
+        ------
+        UsageError, AnalysisError, StoreError
+        """
+        known = self.answers.get(capture, name, arguments, self._symbols_digest)
+        if known is not None and self._files_there(known):
+            return known
+        answer = self.worker.ask(self._question(capture, name, arguments), timeout=timeout, progress=progress)
+        self._keep(name, answer)
+        return answer
+
+    def _files_there(self, answer: Answer) -> bool:
+        return all((self.files / each.sha256).is_file() for each in answer.artefacts)
+
+    def _keep(self, name: str, answer: Answer) -> None:
+        if "MemoryError" not in answer.error:
+            self.answers.put(name, answer, self._symbols_digest)
+
+    def ask_many(
+        self,
+        captures: Sequence[str],
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float = _LONG,
+        progress: Progress = silent,
+    ) -> Iterator[tuple[str, Answer | WorkbenchError]]:
+        """Yield every capture with its answer or its error; those at hand come first.
+
+        What was answered stays when the rest is broken off: the same call goes on from there.
+        """
+        left = []
+        for capture in captures:
+            known = self.answers.get(capture, name, arguments, self._symbols_digest)
+            if known is not None and self._files_there(known):
+                yield capture, known
+            else:
+                left.append(self._question(capture, name, arguments))
+        if not left:
+            return
+
+        def told(event: Any) -> None:
+            done = event.done + len(captures) - len(left)
+            progress(replace(event, task=f"asking {name}", done=done, total=len(captures)))
+
+        for question, outcome in self.executor.run(left, timeout=timeout, progress=told):
+            if isinstance(outcome, Answer):
+                self._keep(name, outcome)
+            yield question.capture, outcome
+
+    def close(self) -> None:
+        """End the worker."""
+        self.worker.kill()
