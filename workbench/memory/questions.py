@@ -27,6 +27,7 @@ READING = 1
 """Version of our own reading; a change of what an answer holds raises it, and old answers are asked again."""
 OWN: dict[str, str] = {
     "workbench.processes": "workbench.memory.volatility.processes:processes",
+    "workbench.yara": "workbench.memory.scan:yara",
 }
 """Own questions by name: module and function."""
 
