@@ -21,7 +21,10 @@ from workbench.capture.session import CaptureSession
 from workbench.errors import UsageError
 from workbench.guest.connection import DEFAULT_URI, Guest, Hypervisor
 from workbench.guest.doctor import Finding, examine
-from workbench.model import CaptureId, CaptureMode, CaptureRecord, Damage, GuestId, GuestRecord, Mark
+from workbench.memory.analysis import Analyst
+from workbench.memory.answer import absences
+from workbench.memory.doors import MemoryOfCase, MemoryOfDiff, MemoryOfMoment
+from workbench.model import CaptureMode, CaptureRecord, CaptureRef, Damage, GuestId, GuestRecord, Mark
 from workbench.progress import Progress, silent
 from workbench.rewind.clone import CloneRecord, list_clones, remove_clone, start_clone
 from workbench.rewind.in_place import Rewound
@@ -40,6 +43,7 @@ __all__ = [
     "RewindPlan",
     "Rewound",
     "Tick",
+    "absences",
     "doctor",
     "require_guest",
     "running_guests",
@@ -97,7 +101,7 @@ def _describe(guest: Guest) -> dict[str, Any]:
     return {"name": guest.name, "uuid": guest.id, "memory_mib": info[1] // 1024, "vcpus": info[3], "state": running}
 
 
-class Case:
+class Case(MemoryOfCase):
     """A case on disk.
 
     Parameters
@@ -114,6 +118,7 @@ class Case:
 
     def __init__(self, path: Path | str, *, uri: str = DEFAULT_URI) -> None:
         self.store = CaseStore.open(Path(path))
+        self.path = self.store.path
         self.uri = uri
         self._hypervisor: Hypervisor | None = None
 
@@ -131,11 +136,6 @@ class Case:
         return cls.create(path, uri=uri) if empty else cls(path, uri=uri)
 
     @property
-    def path(self) -> Path:
-        """Where the case lies."""
-        return self.store.path
-
-    @property
     def hypervisor(self) -> Hypervisor:
         """The connection to the guests, opened at first use."""
         if self._hypervisor is None:
@@ -143,7 +143,9 @@ class Case:
         return self._hypervisor
 
     def close(self) -> None:
-        """Close the connection to the hypervisor, if one was opened."""
+        """Close the connection to the hypervisor and end the worker, where there are any."""
+        if self._spare_analyst is not None:
+            self._spare_analyst.close()
         if self._hypervisor is not None:
             self._hypervisor.close()
             self._hypervisor = None
@@ -203,6 +205,13 @@ class Case:
         record = self.guest(guest)
         for ref in self.store.captures(record.id):
             yield Moment(self, record, self.store.record(ref.id))
+
+    def _span(self, since: str | None, until: str | None, guest: str | None) -> list[CaptureRef]:
+        refs = self.store.captures(self.guest(guest).id)
+        first, last = (None if each is None else self.moment(each, guest).record.time_ns for each in (since, until))
+        return [
+            ref for ref in refs if (first is None or ref.time_ns >= first) and (last is None or ref.time_ns <= last)
+        ]
 
     def diff(self, a: str | Moment, b: str | Moment, guest: str | None = None) -> Diff:
         """Return what differs between two moments, from `a` to `b`."""
@@ -296,18 +305,18 @@ class Case:
         return remove_clone(self.hypervisor, self.store, name)
 
 
-class Moment:
+class Moment(MemoryOfMoment):
     """One capture of a case, to be looked at."""
 
     def __init__(self, case: Case, guest: GuestRecord, record: CaptureRecord) -> None:
         self.case = case
         self.guest = guest
         self.record = record
+        self.id = record.id
 
     @property
-    def id(self) -> CaptureId:
-        """The capture's identity."""
-        return self.record.id
+    def _analyst(self) -> Analyst:  # type: ignore[override]
+        return self.case.analyst
 
     @property
     def time(self) -> pd.Timestamp:
@@ -370,7 +379,7 @@ class Moment:
         return f"<Moment {self.id[:12]} of {self.guest.name} at {_words(self.record.time_ns)}>"
 
 
-class Diff:
+class Diff(MemoryOfDiff):
     """What differs between two moments."""
 
     def __init__(self, a: Moment, b: Moment) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from blake3 import blake3
 
 from workbench.errors import UsageError, WorkbenchError
@@ -128,6 +129,10 @@ class Analyst:
             if isinstance(outcome, Answer):
                 self._keep(name, outcome)
             yield question.capture, outcome
+
+    def plugins(self, prefix: str) -> pd.DataFrame:
+        """Return the plugins whose names begin with `prefix`: plugin, arguments (string)."""
+        return self.worker.plugins(prefix).frame
 
     def close(self) -> None:
         """End the worker."""

@@ -95,38 +95,43 @@ class Worker:
         WorkbenchError
             What the worker says is wrong.
         """
+        return self._exchange(question.message(), question.name, timeout, progress)
+
+    def plugins(self, prefix: str) -> Answer:
+        """Return the plugins that there are, with their arguments."""
+        return self._exchange({"plugins": prefix}, "the list of plugins", 120, silent)
+
+    def _exchange(self, message: dict[str, Any], name: str, timeout: float, progress: Progress) -> Answer:
         with self._lock:
             channel = self._start()
             try:
-                send(channel, question.message())
-                return self._wait(channel, question, time.monotonic() + timeout, progress)
+                send(channel, message)
+                return self._wait(channel, name, time.monotonic() + timeout, progress)
             except TimeoutError as error:
                 self.kill()
                 raise AnalysisError(
-                    f"{question.name} did not end within {timeout:g} s", cure="Give it more time, or fewer arguments."
+                    f"{name} did not end within {timeout:g} s", cure="Give it more time, or fewer arguments."
                 ) from error
             except (EOFError, OSError) as error:
                 self.kill()
-                raise AnalysisError(
-                    f"the worker died of {question.name}", capture=question.capture, cure="Ask for less at a time."
-                ) from error
+                raise AnalysisError(f"the worker died of {name}", cure="Ask for less at a time.") from error
             except BaseException as error:
                 if not isinstance(error, WorkbenchError):  # an interrupt: the answer under way must not reach the next
                     self.kill()
                 raise
 
-    def _wait(self, channel: socket.socket, question: Question, end: float, progress: Progress) -> Answer:
+    def _wait(self, channel: socket.socket, name: str, end: float, progress: Progress) -> Answer:
         while True:
             channel.settimeout(max(0.001, end - time.monotonic()))
             message, frame = receive(channel)
             if "progress" in message:
                 percent, words = message["progress"]
-                progress(ProgressEvent(f"{question.name}: {words}", int(percent), 100, "%"))
+                progress(ProgressEvent(f"{name}: {words}", int(percent), 100, "%"))
                 continue
             if "error" in message:
                 raise _error(message["error"])
             if frame is None:
-                raise AnalysisError("an answer without a table", question=question.name)
+                raise AnalysisError("an answer without a table", question=name)
             return Answer.from_attributes(frame, message["answer"])
 
     def _start(self) -> socket.socket:

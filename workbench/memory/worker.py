@@ -17,6 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from workbench.errors import AnalysisError, WorkbenchError
 from workbench.memory.answer import Answer
 from workbench.memory.questions import Scene, ask
@@ -57,6 +59,8 @@ class _Worker:
                 send(self._channel, {"error": _told(error)})
 
     def _answer(self, request: dict[str, Any]) -> Answer:
+        if "plugins" in request:
+            return _listed(request["plugins"])
         store, opener = self._open(request)
         view = store.view(CaptureId(request["capture"]))
         scene = Scene(store, view, opener.open(view), self._progress)
@@ -79,6 +83,13 @@ class _Worker:
         if now - self._told > _TOLD_EVERY:
             self._told = now
             send(self._channel, {"progress": [float(percent), str(words)]})
+
+
+def _listed(prefix: str) -> Answer:
+    from workbench.memory.volatility.catalogue import listed
+
+    rows = [(each.name, "; ".join(f"{key}: {words}" for key, words in each.takes.items())) for each in listed(prefix)]
+    return Answer(pd.DataFrame(rows, columns=["plugin", "arguments"], dtype="string"), {})
 
 
 def _told(error: Exception) -> dict[str, Any]:
