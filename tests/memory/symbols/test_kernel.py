@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -68,6 +69,20 @@ def test_memory_behind_the_kernel_is_not_read() -> None:
 def test_a_kernel_goes_through_json() -> None:
     found = find_kernel(MadeKernel().memory())
     assert Kernel.from_json(found.to_json()) == found
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"banner_at": -1}, {"banner_at": 1 << 60}, {"banner_at": "0"}, {"banner_at": True}, {"btf_length": 1 << 40},
+        {"kallsyms_length": 0}, {"levels": 3}, {"build": "*"}, {"build": "../" * 8 + "abcdefgh"}, {"release": 6},
+        {"vmcoreinfo": "perhaps"}, {"banner": ""}, {"banner": "x" * 5000}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_record_that_someone_changed_is_held_against_what_may_be(changed: dict[str, object]) -> None:
+    record = json.loads(find_kernel(MadeKernel().memory()).to_json())
+    with pytest.raises(SymbolsError, match="not a kernel's record"):
+        Kernel.from_json(json.dumps({**record, **changed}))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"banner": 1}', '{"banner": "x"}'])

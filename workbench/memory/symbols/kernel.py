@@ -11,16 +11,15 @@ Refuses to guess: what is missing is said. Physical addresses throughout, unless
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
 
 from workbench.errors import SymbolsError, UnreadableError
 from workbench.memory.symbols import c_kallsyms as c
 from workbench.memory.symbols.agree import ROOTS, Claims, cross_check, find_page_tables, read_btf
 from workbench.memory.symbols.kallsyms import AFTER, BEFORE, Kallsyms, find_digits, parse_kallsyms, parse_tokens
 from workbench.memory.symbols.liveness import lists_lead_back
+from workbench.memory.symbols.record import Kernel
 from workbench.memory.symbols.sources import LONGEST_BANNER, Sources, btf_span, shift_of, whole_banner
 from workbench.memory.symbols.walk import Memory, present, translate
 
@@ -37,69 +36,6 @@ _MOST_TABLES = 32
 _WANTED = frozenset(
     {"_text", "_end", "linux_banner", "__start_BTF", "__stop_BTF", "vmcoreinfo_note", "init_task", *ROOTS},
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """What one capture says of its Linux kernel.
-
-    Attributes
-    ----------
-    banner : bytes
-        With its line feed and NUL.
-    release : str
-        The banner's third word ("6.1.0-1-cloud-amd64"); the guest's, not to be printed raw.
-    shift : int
-        Bytes by which KASLR moved the kernel's virtual addresses: `_text` less 0xffffffff81000000.
-    delta : int
-        Physical address = virtual address + delta, for addresses of the kernel's image; negative.
-    page_table_root : int
-        Physical address of `init_top_pgt`.
-    levels : {4, 5}
-        Of the page tables.
-    build : str
-        Key of the symbol table: equal for every boot of one build, and for its file.
-    vmcoreinfo : {"agrees", "differs", "absent"}
-        What the kernel's own note says of shift, delta, root and levels.
-    banner_at, digits_at : int
-        Where the banner and the digits of kallsyms' token table lie.
-    kallsyms_at, kallsyms_length, btf_at, btf_length : int
-        Where kallsyms and BTF lie, and their bytes.
-    """
-
-    banner: bytes
-    release: str
-    shift: int
-    delta: int
-    page_table_root: int
-    levels: int
-    build: str
-    vmcoreinfo: Literal["agrees", "differs", "absent"]
-    banner_at: int
-    digits_at: int
-    kallsyms_at: int
-    kallsyms_length: int
-    btf_at: int
-    btf_length: int
-
-    def to_json(self) -> str:
-        """Return it as JSON."""
-        return json.dumps({**asdict(self), "banner": self.banner.decode("latin-1")}, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Kernel:
-        """Read what `to_json` gave.
-
-        Raises
-        ------
-        SymbolsError
-            If it is not that.
-        """
-        try:
-            fields = json.loads(text)
-            return cls(**{**fields, "banner": fields["banner"].encode("latin-1")})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise SymbolsError(f"not a kernel's record: {error}", cure="Find the kernel anew.") from error
 
 
 def find_kernel(memory: Memory) -> Kernel:
