@@ -24,6 +24,8 @@ from workbench.guest.doctor import Finding, examine
 from workbench.memory.analysis import Analyst
 from workbench.memory.answer import absences
 from workbench.memory.doors import MemoryOfCase, MemoryOfDiff, MemoryOfMoment
+from workbench.memory.symbols.cache import SymbolCache
+from workbench.memory.symbols.vmlinuz import symbols_from_file
 from workbench.model import CaptureMode, CaptureRecord, CaptureRef, Damage, GuestId, GuestRecord, Mark
 from workbench.progress import Progress, silent
 from workbench.rewind.clone import CloneRecord, list_clones, remove_clone, start_clone
@@ -44,6 +46,7 @@ __all__ = [
     "Rewound",
     "Tick",
     "absences",
+    "build_symbols",
     "doctor",
     "require_guest",
     "running_guests",
@@ -81,6 +84,33 @@ def running_guests(uri: str = DEFAULT_URI) -> pd.DataFrame:
     with Hypervisor(uri) as hypervisor:
         rows = [_describe(guest) for guest in hypervisor.guests()]
     return pd.DataFrame(rows, columns=["name", "uuid", "memory_mib", "vcpus", "state"])
+
+
+def build_symbols(kernel: Path, output: Path | None = None) -> Path:
+    """Make the symbol table of a kernel's file (vmlinuz or vmlinux), into the user's cache or a file.
+
+    Returns
+    -------
+    Path
+        Where it is.
+
+    Raises
+    ------
+    SymbolsError
+        If it is no kernel, or lacks BTF or kallsyms.
+    UsageError
+        If a file cannot be read or written.
+    """
+    try:
+        build, isf = symbols_from_file(kernel)
+        if output is None:
+            return SymbolCache().put(build, isf)
+        output.write_bytes(isf)
+    except OSError as error:
+        raise UsageError(
+            f"{error.strerror}: {error.filename}", cure="Name files that can be read and written."
+        ) from error
+    return output
 
 
 def require_guest(name: str, uri: str = DEFAULT_URI) -> None:

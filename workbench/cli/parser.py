@@ -9,7 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workbench import __version__
-from workbench.cli import bench, capture, check, clone, diff, doctor, guests, rewind, show, timeline, undo, watch
+from workbench.cli import (
+    bench,
+    capture,
+    check,
+    clone,
+    diff,
+    doctor,
+    guests,
+    lifelines,
+    rewind,
+    show,
+    symbols,
+    timeline,
+    undo,
+    vol,
+    watch,
+)
 from workbench.cli.words import Words, examples
 from workbench.errors import UsageError
 
@@ -19,7 +35,7 @@ _DEFAULT_URI = "qemu:///session"
 _OFFSET = re.compile(r"-[0-9.]+ ?[a-z]+( ?[0-9.]+ ?[a-z]+)*")
 _CODES = (
     "0 done, 1 a fault of ours, 2 wrong request, 3 not offered here, 4 guest,\n"
-    "5 case (also: check found damage), 6 capture, 7 rewind, 130 interrupted."
+    "5 case (also: check found damage), 6 capture, 7 rewind, 8 analysis (also: an answer broke off),\n130 interrupted."
 )
 _EXAMPLES = (
     "workbench guests                                  what runs here",
@@ -27,6 +43,8 @@ _EXAMPLES = (
     "workbench watch web1 --interval 2                 record until Ctrl-C",
     "workbench timeline                                what was recorded",
     "workbench diff -30s latest                        what changed in half a minute",
+    "workbench vol latest workbench.processes          what ran, with no symbol package",
+    "workbench lifelines sockets                       when each was first and last seen",
     'workbench clone run "2026-11-24T14:03Z"           a copy of the guest as it was',
     "workbench rewind -5m --mode production            take the guest itself back",
 )
@@ -91,6 +109,7 @@ def _build_parser() -> argparse.ArgumentParser:
     cased = _with_case(common)
     for verb in (doctor, guests, bench):
         verb.add(verbs, common)
-    for verb in (capture, watch, timeline, show, diff, rewind, undo, clone, check):
+    for verb in (capture, watch, timeline, show, diff, vol, lifelines, rewind, undo, clone, check):
         verb.add(verbs, cased)
+    symbols.add(verbs, common, cased)
     return parser

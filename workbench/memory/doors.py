@@ -111,6 +111,10 @@ class MemoryOfMoment:
         """Return the mappings of a process: `linux.proc.Maps`."""
         return self.vol("linux.proc.Maps", pid=[pid])
 
+    def kernel(self) -> pd.DataFrame:
+        """Return one row about the kernel: release, banner, build, shift, levels, symbols (path of its table) ..."""
+        return self.vol("workbench.kernel")
+
     def detect(self) -> pd.DataFrame:
         """Return what the detectors find: hidden processes and modules, hooks, deleted binaries and more."""
         return self.vol("workbench.detect")

@@ -26,6 +26,7 @@ __all__ = ["OWN", "READING", "Scene", "ask", "is_own"]
 READING = 1
 """Version of our own reading; a change of what an answer holds raises it, and old answers are asked again."""
 OWN: dict[str, str] = {
+    "workbench.kernel": "workbench.memory.volatility.kernel_facts:kernel_facts",
     "workbench.processes": "workbench.memory.volatility.processes:processes",
     "workbench.yara": "workbench.memory.scan:yara",
 }

@@ -49,6 +49,7 @@ class Sight:
         self.capture = capture
         self.memory = memory
         self.kernel = kernel
+        self.symbols = table.path
         self.context = open_context(memory, kernel, table)
         self.module = self.context.modules[KERNEL]
         self._see_the_first_task()
