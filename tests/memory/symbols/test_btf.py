@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from contextlib import suppress
 
@@ -174,3 +175,13 @@ def test_changed_bytes_are_read_or_refused(changes: list[tuple[int, int]]) -> No
         blob[at] = value
     with suppress(SymbolsError):
         IsfTypes(parse_btf(bytes(blob)))
+
+
+def test_flipped_bytes_of_the_demo_kernels_types_are_read_or_refused(file_sources: Sources) -> None:
+    chance = random.Random(3)
+    for count in (1, 1, 3, 30):
+        blob = bytearray(file_sources.btf)
+        for _ in range(count):
+            blob[chance.randrange(len(blob))] ^= 1 << chance.randrange(8)
+        with suppress(SymbolsError):
+            IsfTypes(parse_btf(bytes(blob)))

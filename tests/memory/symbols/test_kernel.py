@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from kernelbuilder import BANNER, LINK, FakeMemory, MadeKernel, small_btf
+from kernelbuilder import BANNER, LINK, FakeMemory, MadeKernel, make_kallsyms, small_btf
 from numpy.typing import NDArray
 
 from workbench.errors import SymbolsError
+from workbench.memory.symbols.c_kallsyms import DIGITS
 from workbench.memory.symbols.kernel import Kernel, find_kernel, read_sources, still_there
 from workbench.memory.symbols.sources import Sources
 from workbench.memory.symbols.walk import translate
@@ -158,6 +161,48 @@ class TestSeveralKernels:
         noise = (BANNER + b"0\0001\0002\0003\0004\0005\0006\0007\0008\0009\0" + bytes(100)) * 200
         memory = FakeMemory({0x1000: noise + bytes(-len(noise) % 4096), **made.parts()})
         assert find_kernel(memory).delta == made.delta
+
+
+class TestHostileMemory:
+    """A guest may fill its memory with what we look for: an answer or an error comes all the same, and soon."""
+
+    SIZE = 8 << 20
+
+    @pytest.mark.timeout(60)
+    @pytest.mark.parametrize("pattern", [DIGITS, BANNER, BANNER + DIGITS + b"\0\0"])
+    def test_filled_with_patterns(self, pattern: bytes) -> None:
+        memory = FakeMemory({0: (pattern * (self.SIZE // len(pattern) + 1))[: self.SIZE]})
+        with pytest.raises(SymbolsError):
+            find_kernel(memory)
+
+    @pytest.mark.timeout(60)
+    def test_filled_with_whole_tables(self) -> None:
+        content, _ = make_kallsyms(MadeKernel().symbols())
+        memory = FakeMemory({0: BANNER.ljust(4096, b"\0") + content.ljust(32 << 10, b"\0") * 128})
+        with pytest.raises(SymbolsError, match="no banner where it says") as refusal:
+            find_kernel(memory)
+        assert "32 token tables" in str(refusal.value.facts["found"])
+
+    @pytest.mark.timeout(60)
+    def test_filled_with_token_tables_behind_names_without_end(self) -> None:
+        content, digits = make_kallsyms(MadeKernel().symbols(), "B")
+        tokens = content[digits - 500 - (digits - 500) % 8 :][:2600].ljust(4096, b"\0")
+        trap = b"\x07A\xff\xff\xff\xff\xff\xff" + b"\x07A\x01\0\0\0\0\0"
+        memory = FakeMemory({0: BANNER.ljust(4096, b"\0") + trap * (1 << 15) + tokens * 500})
+        with pytest.raises(SymbolsError):
+            find_kernel(memory)
+
+    def test_flipped_bits_of_a_kernel_are_an_answer_or_a_refusal(self) -> None:
+        parts = MadeKernel().parts()
+        chance = random.Random(2)
+        for _ in range(60):
+            memory = FakeMemory(parts)
+            for content in memory.parts.values():
+                for _ in range(200):
+                    place = chance.choice((0x1FFFE0, 0x300000, 0x400000, 0x600000)) + chance.randrange(0x4000)
+                    content[place] ^= 1 << chance.randrange(8)
+            with suppress(SymbolsError):
+                read_sources(memory, find_kernel(memory)).isf()
 
 
 class TestRefusals:

@@ -211,9 +211,10 @@ def _places(content: bytes, tokens: _Tokens) -> Iterator[_Place]:
         yield _Place("B", count, number * 8, behind * 8, (behind + size) * 8)
 
 
-def _triples(*columns: NDArray[np.generic]) -> Iterator[tuple[int, int, int]]:
-    *columns_, chosen = columns
-    return zip(*(column[chosen.astype(bool)].tolist() for column in columns_), strict=True)
+def _triples(
+    numbers: NDArray[np.int64], counts: NDArray[np.int64], sizes: NDArray[np.int64], chosen: NDArray[np.bool_]
+) -> Iterator[tuple[int, int, int]]:
+    return zip(*(column[chosen].tolist() for column in (numbers, counts, sizes)), strict=True)
 
 
 def _walk(content: bytes, place: _Place, limit: int, texts: list[bytes], budget: int) -> _Names | int:
@@ -260,17 +261,18 @@ def _decode(content: bytes, place: _Place, tokens: _Tokens, names: _Names) -> Ka
         "token_table": tokens.table, "token_index": tokens.index, "offsets": place.offsets,
         "relative_base": place.relative_base,
     }  # fmt: skip
+    ends = [tokens.end, place.relative_base + 8]
     if (sequences := _sequences(content, place, tokens, names)) is not None:
         places["seqs_of_names"] = sequences
+        ends.append(sequences + c.SEQUENCE * place.count)
     parts = (
         content[place.offsets : place.offsets + c.OFFSET * place.count],
         content[place.num_syms : names.markers_end],
         content[tokens.table : tokens.end],
     )
     named = {f"kallsyms_{name}": at for name, at in sorted(places.items())}
-    end = max(tokens.end, place.relative_base + 8, (sequences or 0) + c.SEQUENCE * place.count)
-    names_ = _expand(content, names, tokens.texts)
-    return Kallsyms(place.layout, base, offsets, names_, named, (min(places.values()), end), b"".join(parts))
+    span = min(places.values()), max(ends)
+    return Kallsyms(place.layout, base, offsets, _expand(content, names, tokens.texts), named, span, b"".join(parts))
 
 
 def _sequences(content: bytes, place: _Place, tokens: _Tokens, names: _Names) -> int | None:

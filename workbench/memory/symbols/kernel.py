@@ -30,7 +30,7 @@ _ALIGN = 2 << 20
 """Bytes by multiples of which a kernel is moved (CONFIG_PHYSICAL_ALIGN is at least this)."""
 _VIRTUAL = 1 << 64
 _MOST_BANNERS = 1 << 16
-_MOST_DIGITS = 1 << 10
+_MOST_DIGITS = 1 << 12
 _MOST_TABLES = 32
 """How many of each are looked at: a guest may have filled its memory with them."""
 _WANTED = frozenset(
@@ -106,8 +106,6 @@ class _Table:
 
 def _read_kallsyms(memory: Memory, digits: int) -> tuple[Kallsyms, int]:
     """Return kallsyms, and the place of the stretch it was decoded from."""
-    near, end = present(memory, digits, 16 << 10, 32 << 10)
-    parse_tokens(memory.read(near, end - near), digits - near)  # much cheaper than what follows
     begin, end = present(memory, digits, BEFORE, AFTER)
     return parse_kallsyms(memory.read(begin, end - begin), digits - begin), begin
 
@@ -122,6 +120,7 @@ class _Search:
         self._digits: set[int] = set()
         self._tables: list[_Table] = []
         self._new_tables: list[_Table] = []
+        self._tried = 0
         self._decoded: tuple[int, Kallsyms, int] | None = None
         self._refused: tuple[int, SymbolsError] | None = None
         self._leftover: Kernel | None = None
@@ -136,15 +135,20 @@ class _Search:
             if address + at in self._digits or len(self._digits) >= _MOST_DIGITS:
                 continue
             self._digits.add(address + at)
-            if len(self._tables) + len(self._new_tables) < _MOST_TABLES:
+            if self._tried < _MOST_TABLES:
                 self._decode(address + at)
 
     def _decode(self, digits: int) -> None:
+        near, end = present(self._memory, digits, 16 << 10, 32 << 10)
+        try:
+            parse_tokens(self._memory.read(near, end - near), digits - near)  # much cheaper than all of it
+        except SymbolsError as error:
+            return self._refuse(0, error)
+        self._tried += 1
         try:
             kallsyms, begin = _read_kallsyms(self._memory, digits)
         except SymbolsError as error:
-            self._refuse(1 if "layout" in error.message else 0, error)
-            return
+            return self._refuse(1, error)
         self._new_tables.append(_Table(digits, kallsyms.find(_WANTED)))
         self._decoded = digits, kallsyms, begin
 

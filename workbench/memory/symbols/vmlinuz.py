@@ -12,6 +12,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from workbench.errors import SymbolsError
@@ -26,6 +27,7 @@ _MOST = 1 << 30
 _DICTIONARY = 512 << 20
 """Bytes that unpacking xz may take; kernels are packed with dictionaries of 32 or 128 MiB."""
 _MOST_SEGMENTS = 64
+_MOST_DIGITS = 1 << 12
 _WANTED = frozenset({"_text", "linux_banner", "__start_BTF", "__stop_BTF"})
 _CURE = "Name the kernel's file: /boot/vmlinuz-... of the guest, or a vmlinux."
 
@@ -65,15 +67,24 @@ def read_file_sources(path: Path) -> Sources:
     if (length := path.stat().st_size) > _MOST:
         raise SymbolsError("a file too large for a kernel", found=length, expected=_MOST, cure=_CURE)
     segments = load_segments(unpack_kernel(path.read_bytes()))
-    refused = None
+    refused = SymbolsError("a kernel's file without kallsyms", missing="its token table", cure=_CURE)
+    for virtual, content, digits in _token_tables(segments):
+        try:
+            return _sources(segments, virtual, content, digits)
+        except SymbolsError as error:
+            refused = error
+    raise refused
+
+
+def _token_tables(segments: list[Segment]) -> Iterator[tuple[int, bytes, int]]:
+    """Yield address and content of a segment, and the place of the digits in it, for each token table."""
     for virtual, _, content in segments:
-        for digits in find_digits(content):
+        for digits in islice(find_digits(content), _MOST_DIGITS):
             try:
                 parse_tokens(content, digits)
-                return _sources(segments, virtual, content, digits)
-            except SymbolsError as error:
-                refused = error if refused is None or "token table" not in error.message else refused
-    raise refused or SymbolsError("a kernel's file without kallsyms", missing="its token table", cure=_CURE)
+            except SymbolsError:
+                continue
+            yield virtual, content, digits
 
 
 def _sources(segments: list[Segment], virtual: int, content: bytes, digits: int) -> Sources:
