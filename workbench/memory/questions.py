@@ -29,6 +29,9 @@ OWN: dict[str, str] = {
     "workbench.kernel": "workbench.memory.volatility.kernel_facts:kernel_facts",
     "workbench.processes": "workbench.memory.volatility.processes:processes",
     "workbench.yara": "workbench.memory.scan:yara",
+    "workbench.read": "workbench.memory.reading:read",
+    "workbench.process_maps": "workbench.memory.reading:process_maps",
+    "workbench.process_dump": "workbench.memory.reading:process_dump",
 }
 """Own questions by name: module and function."""
 
