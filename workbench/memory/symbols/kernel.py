@@ -143,12 +143,14 @@ class _Search:
         try:
             parse_tokens(self._memory.read(near, end - near), digits - near)  # much cheaper than all of it
         except SymbolsError as error:
-            return self._refuse(0, error)
+            self._refuse(0, error)
+            return
         self._tried += 1
         try:
             kallsyms, begin = _read_kallsyms(self._memory, digits)
         except SymbolsError as error:
-            return self._refuse(1, error)
+            self._refuse(1, error)
+            return
         self._new_tables.append(_Table(digits, kallsyms.find(_WANTED)))
         self._decoded = digits, kallsyms, begin
 
