@@ -40,31 +40,43 @@ def opened(arguments: argparse.Namespace, output: Output) -> Iterator[Recording]
     """
     from workbench.case import Case, require_guest
 
-    if arguments.name is not None:
-        require_guest(arguments.name, arguments.connect)
+    named = _named(arguments)
+    if named is not None:
+        require_guest(named, arguments.connect)
     options = {name: getattr(arguments, name) for name in ("tracker", "audit", "allow_own_volume")}
     with (
         Case.open_or_create(arguments.case, uri=arguments.connect) as case,
         output.progress() as progress,
-        case.record(_guest(case, arguments), progress=progress, **options) as running,
+        case.record(named or _only(case), progress=progress, **options) as running,
     ):
         yield running
 
 
-def _guest(case: Case, arguments: argparse.Namespace) -> str:
-    """Return the guest that was named, or the one that the case has.
+def _named(arguments: argparse.Namespace) -> str | None:
+    """Return the guest that was named, before or behind.
 
     Raises
     ------
     UsageError
-        If two different ones are named, or none, and the case does not have exactly one.
+        If two different ones are named.
     """
     named = {name for name in (arguments.name, arguments.guest) if name is not None}
     if len(named) > 1:
         raise UsageError("two guests are named", guests=sorted(named), cure="Name one.")
-    if not named and not case.guests():
+    return next(iter(named), None)
+
+
+def _only(case: Case) -> str:
+    """Return the guest that the case has.
+
+    Raises
+    ------
+    UsageError
+        If it does not have exactly one.
+    """
+    if not case.guests():
         raise UsageError("no guest is named, and the case has none yet", cure="See `workbench guests`.")
-    return named.pop() if named else case.guest().id
+    return case.guest().id
 
 
 def brief(record: CaptureRecord) -> dict[str, Any]:

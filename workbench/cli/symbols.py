@@ -18,7 +18,7 @@ def add(verbs: Any, common: argparse.ArgumentParser, cased: argparse.ArgumentPar
     parser = verbs.add_parser(
         "symbols",
         help="the kernel of a moment, and symbol tables",
-        description="Symbols are made from what lies in a capture's memory (BTF and kallsyms). A table can also be made\n"
+        description="Symbols are made from what lies in a capture's memory (BTF and kallsyms). A table can be made\n"
         "of the kernel's file, for a guest whose memory has none.",
         epilog=examples(
             "workbench symbols show latest", "workbench symbols build /boot/vmlinuz-6.1.0-40-amd64 -o k.json"
