@@ -32,6 +32,7 @@ OWN: dict[str, str] = {
     "workbench.read": "workbench.memory.reading:read",
     "workbench.process_maps": "workbench.memory.reading:process_maps",
     "workbench.process_dump": "workbench.memory.reading:process_dump",
+    "workbench.owners": "workbench.memory.owners:owners",
 }
 """Own questions by name: module and function."""
 
