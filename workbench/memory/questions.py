@@ -30,9 +30,11 @@ OWN: dict[str, str] = {
     "workbench.processes": "workbench.memory.volatility.processes:processes",
     "workbench.yara": "workbench.memory.scan:yara",
     "workbench.read": "workbench.memory.reading:read",
+    "workbench.strings": "workbench.memory.strings:strings",
     "workbench.process_maps": "workbench.memory.reading:process_maps",
     "workbench.process_dump": "workbench.memory.reading:process_dump",
     "workbench.owners": "workbench.memory.owners:owners",
+    "workbench.pages": "workbench.memory.pages:pages",
 }
 """Own questions by name: module and function."""
 
