@@ -288,4 +288,5 @@ def _words(words: Sequence[str | None], code: I64) -> Any:
 
 
 def _masked(values: Any, known: Any, kind: str) -> Any:
-    return pd.Series(values).astype(kind).where(pd.Series(known), pd.NA).array
+    found: Any = pd.Series(values).astype(kind)  # type: ignore[call-overload]
+    return found.where(pd.Series(known), pd.NA).array

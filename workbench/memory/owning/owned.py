@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from workbench.memory.owning.frames import I64, U64
 from workbench.memory.owning.image import Module, Span, kernel_spans, read_modules, span_frames
 from workbench.memory.owning.processes import Areas, Process, read_areas, read_processes
-from workbench.memory.owning.structpages import State, StructPages, read_struct_pages
+from workbench.memory.owning.structpages import State, StructPages, array_frames, read_struct_pages
 from workbench.memory.owning.structures import Moment
 from workbench.memory.owning.tables import Pages, walk
 
@@ -182,7 +182,7 @@ def own(moment: Moment, frames: I64 | None = None, maps: Maps | None = None, ima
     _by_process(owned)
     _by_section(moment, owned)
     _set(owned, np.union1d(maps.pages.tables, image.pages.tables), "page table")
-    inside = np.isin(frames, struct.array[struct.array >= 0])
+    inside = np.isin(frames, array_frames(moment))
     owned.code[inside & (struct.state == State.RESERVED)] = CODE["memory map"]
     owned.leaf[owned.code != CODE["process"]] = -1
     return owned

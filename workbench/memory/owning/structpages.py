@@ -20,7 +20,7 @@ from workbench.memory.owning.frames import I64, U64
 from workbench.memory.owning.structures import Moment, Structures
 from workbench.memory.owning.virtual import field
 
-__all__ = ["State", "StructPages", "read_struct_pages"]
+__all__ = ["State", "StructPages", "array_frames", "read_struct_pages"]
 
 Mask = NDArray[np.bool_]
 _VMEMMAP = {4: 0xFFFF_EA00_0000_0000, 5: 0xFFD4_0000_0000_0000}
@@ -63,8 +63,8 @@ class StructPages:
         The `struct kmem_cache` of a slab page, else 0.
     dirty : bool
         A file's page that is newer than the disk.
-    array : int64
-        The frame that the struct page itself is in, -1 where it is not mapped.
+    settled : bool
+        A file's page whose content is all there: it is not just being read from the disk.
     """
 
     state: I64
@@ -72,7 +72,7 @@ class StructPages:
     index: I64
     cache: U64
     dirty: Mask
-    array: I64
+    settled: Mask
 
 
 @dataclass(slots=True)
@@ -98,13 +98,9 @@ def read_struct_pages(moment: Moment, numbers: I64) -> StructPages:
         If the symbols have no struct page.
     StoreError
     """
-    structures = moment.structures
-    pointer = structures.symbol("vmemmap_base")
-    base = moment.word(pointer) if pointer is not None else 0
-    base = base or _VMEMMAP[moment.levels]
-    size = structures.size("page")
+    base, size = _array(moment)
     raw, steps = _with_heads(moment, base, size, numbers)
-    types = _Types(structures)
+    types = _Types(moment.structures)
     state = np.zeros(len(numbers), np.int64)
     slab, free = types.slab(raw), types.free(raw)
     low = raw.mapping & np.uint64(3)
@@ -118,19 +114,34 @@ def read_struct_pages(moment: Moment, numbers: I64) -> StructPages:
     state[free] = State.FREE
     state[~raw.whole] = State.UNREADABLE
     is_file, is_slab = state == State.FILE, state == State.SLAB
-    where = np.uint64(base) + numbers.astype(np.uint64) * np.uint64(size)
     return StructPages(
         state,
         np.where(is_file, raw.mapping, np.uint64(0)),
         np.where(is_file, raw.index.astype(np.int64) + steps, 0),
         np.where(is_slab, raw.cache, np.uint64(0)),
         is_file & types.dirty(raw),
-        _page_of(moment.virtual.locate(where)),
+        is_file & types.settled(raw),
     )
 
 
-def _page_of(places: I64) -> I64:
-    return np.where(places >= 0, places >> 12, -1)
+def _array(moment: Moment) -> tuple[int, int]:
+    """Return where the array of struct pages is, and the size of one."""
+    pointer = moment.structures.symbol("vmemmap_base")
+    base = moment.word(pointer) if pointer is not None else 0
+    return base or _VMEMMAP[moment.levels], moment.structures.size("page")
+
+
+def array_frames(moment: Moment) -> I64:
+    """Return the frames that the struct pages of all of the guest's memory are in, ascending.
+
+    Raises
+    ------
+    SymbolsError, StoreError
+    """
+    base, size = _array(moment)
+    pages = np.unique(np.uint64(base) + moment.frames.numbers.astype(np.uint64) * np.uint64(size) >> np.uint64(12))
+    places = moment.virtual.locate(pages << np.uint64(12))
+    return np.unique(places[places >= 0] >> 12)
 
 
 def _read(moment: Moment, base: int, size: int, numbers: I64) -> _Raw:
@@ -219,6 +230,9 @@ class _Types:
 
     def dirty(self, raw: _Raw) -> Mask:
         return self._flag(raw, "PG_dirty") | self._flag(raw, "PG_writeback")
+
+    def settled(self, raw: _Raw) -> Mask:
+        return self._flag(raw, "PG_uptodate") & ~self._flag(raw, "PG_locked")
 
     def free(self, raw: _Raw) -> Mask:
         """Nobody holds it: in the buddy allocator, behind the first page of a block there, or in a processor's list.
