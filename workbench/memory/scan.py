@@ -49,6 +49,11 @@ _COLUMNS = {
     "capture": "str", "rule": "str", "namespace": "str", "pattern": "str", "address": "UInt64", "region": "str",
     "offset": "Int64", "length": "Int64", "data": "object", "tags": "str",
 }  # fmt: skip
+_OWNERS = {
+    "owner": "string", "pid": "Int64", "process": "string", "mapping_start": "UInt64", "mapping_end": "UInt64",
+    "virtual": "UInt64", "protection": "string", "shared": "boolean", "path": "string", "file_offset": "Int64",
+    "mappings": "Int64", "detail": "string",
+}  # fmt: skip
 _PLACE = ["rule", "namespace", "pattern", "region", "offset", "length"]
 
 
@@ -205,8 +210,8 @@ def yara(scene: Scene, rules: str, against: str | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of `scan_changed`, and those of `workbench.owners` but its page and place. Where owners cannot be
-        told, these are missing and `attrs["error"]` says why.
+        The columns of `scan_changed`, and those of `workbench.owners` (owner, pid, process, path ...), by the page that
+        a hit begins in. Where owners cannot be told, these are absent and `attrs["error"]` says why.
 
     Raises
     ------
@@ -222,25 +227,27 @@ def yara(scene: Scene, rules: str, against: str | None = None) -> pd.DataFrame:
 
 
 def _with_owners(scene: Scene, hits: pd.DataFrame) -> pd.DataFrame:
+    # Owners are by frame, each once; a hit without an address has none.
+    pages = (hits["address"] // PAGE).astype("Int64").fillna(-1).to_numpy(np.int64)
+    owners, told = _owners(scene, np.unique(pages[pages >= 0]).tolist())
+    own = owners.set_index("pfn").reindex(columns=list(_OWNERS)).reindex(pages).reset_index(drop=True)
+    found = pd.concat([hits, own.astype(_OWNERS)], axis=1)
+    error = "; ".join(filter(None, [hits.attrs.get("error", ""), told]))
+    found.attrs = {"error": error} if error else {}
+    return found
+
+
+def _owners(scene: Scene, pages: list[int]) -> tuple[pd.DataFrame, str]:
+    """Return the owners of page frames, and what they lack; none where they cannot be told: the hits stay."""
     from workbench.memory.questions import OWN, ask
 
-    error = hits.attrs.pop("error", "")
-    pages = (hits["address"] // PAGE).astype("Int64")
-    wanted = sorted(pages.dropna().unique().tolist())
+    none = pd.DataFrame({"pfn": pd.Series(dtype="int64")})
+    if not pages:
+        return none, ""
     if "workbench.owners" not in OWN:
-        error = "; ".join(filter(None, [error, "owners of pages cannot be told here"]))
-    elif wanted:
-        answer = ask(scene, "workbench.owners", {"pages": [int(page) for page in wanted]})
-        error = "; ".join(filter(None, [error, answer.error]))
-        hits = _joined(hits, pages, answer.frame)
-    if error:
-        hits.attrs["error"] = error
-    return hits
-
-
-def _joined(hits: pd.DataFrame, pages: pd.Series[Any], owners: pd.DataFrame) -> pd.DataFrame:
-    """Give each hit the first owner that is told of its page."""
-    own = owners.drop_duplicates("page").set_index("page")
-    own = own[[name for name in own.columns if name not in hits.columns]]
-    told = own.reindex(pages).reset_index(drop=True)
-    return pd.concat([hits, told], axis=1)
+        return none, "owners of pages cannot be told here"
+    try:
+        answer = ask(scene, "workbench.owners", {"pages": pages})
+    except AnalysisError as error:
+        return none, f"owners of pages cannot be told: {error}"
+    return answer.frame, answer.error
