@@ -40,6 +40,8 @@ OWNER_COLUMNS = (
     "file_offset", "mappings", "detail",
 )  # fmt: skip
 _ABSENT = -1
+_PROTECTIONS = ["---", "r--", "-w-", "rw-", "--x", "r-x", "-wx", "rwx"]
+"""By the lowest three bits of `vm_flags`."""
 
 
 def owners(scene: Scene, pages: Sequence[int] | None = None, every: bool = False) -> pd.DataFrame:
@@ -158,6 +160,40 @@ class Table:
         row = np.searchsorted(self._owned.frame, self._owned.maps.pages.frame[leaves])
         return self._columns(row, leaves, np.full(len(row), CODE["process"]))
 
+    def of_frames(self, frames: I64) -> pd.DataFrame:
+        """Return a row for each of some frames, in their order; they must be among the owned."""
+        row = np.searchsorted(self._owned.frame, frames)
+        return self._columns(row, self._owned.leaf[row], self._owned.code[row])
+
+    def of_areas(self, areas: I64) -> pd.DataFrame:
+        """Return a row for each of some mappings as a whole: without frame, address and page."""
+        every = self._owned.maps.areas
+        files = self.paths.of_entries(every.entry[areas])
+        processes = [self._owned.maps.processes[at] for at in every.process[areas].tolist()]
+        nothing = [None] * len(areas)
+        notes = [
+            "; ".join(filter(None, (every.label[at], file.detail)))
+            for at, file in zip(areas.tolist(), files, strict=True)
+        ]
+        return pd.DataFrame(
+            {
+                "pfn": pd.array(nothing, dtype="Int64"),
+                "address": pd.array(nothing, dtype="UInt64"),
+                "owner": pd.array(["process"] * len(areas), dtype="string"),
+                "pid": pd.array([each.pid for each in processes], dtype="Int64"),
+                "process": pd.array([each.name for each in processes], dtype="string"),
+                "mapping_start": pd.array(every.start[areas], dtype="UInt64"),
+                "mapping_end": pd.array(every.end[areas], dtype="UInt64"),
+                "virtual": pd.array(nothing, dtype="UInt64"),
+                "protection": _words(_PROTECTIONS, every.flags[areas] & 7),
+                "shared": pd.array(every.flags[areas] & SHARED != 0, dtype="boolean"),
+                "path": pd.array([each.path or None for each in files], dtype="string"),
+                "file_offset": _masked(every.offset[areas], every.file[areas] != 0, "Int64"),
+                "mappings": pd.array(nothing, dtype="Int64"),
+                "detail": pd.array([each or None for each in notes], dtype="string"),
+            }
+        )
+
     def _columns(self, row: I64, leaf: I64, code: I64) -> pd.DataFrame:
         owned = self._owned
         frame = owned.frame[row]
@@ -215,8 +251,7 @@ class Table:
         flags = np.where(leaf >= 0, self._flags(leaf), READ | (bits & WRITABLE != 0) * WRITE)
         flags = np.where(leaf >= 0, flags, flags | (bits & EXECUTABLE != 0) * EXEC)
         known = (self._area(leaf) >= 0) | ((leaf < 0) & (kernel >= 0))
-        texts = ["".join(c if n & bit else "-" for c, bit in zip("rwx", (1, 2, 4), strict=True)) for n in range(8)]
-        return _words(texts, np.where(known, flags & 7, _ABSENT))
+        return _words(_PROTECTIONS, np.where(known, flags & 7, _ABSENT))
 
     def _files(self, row: I64, leaf: I64) -> tuple[Any, Any, list[tuple[I64, list[str]]]]:
         """Return path, offset and notes: of the file that the page is of, else of the one that the mapping is of."""

@@ -14,8 +14,7 @@ import pandas as pd
 from workbench.memory.owners import Table
 from workbench.memory.owning.frames import I64
 from workbench.memory.owning.owned import own
-from workbench.memory.physical import PhysicalMemory
-from workbench.model import PAGE, RegionKind
+from workbench.model import PAGE, CaptureId, RegionKind
 
 if TYPE_CHECKING:
     from workbench.memory.questions import Scene
@@ -54,10 +53,11 @@ def changed_pages(scene: Scene, against: str) -> Changed:
         If the case has no such capture, or it is of another guest.
     StoreError
     """
-    sides = (scene.store.record(against), scene.view.record)
+    earlier = CaptureId(against)
+    sides = (scene.store.record(earlier), scene.view.record)
     kinds = {region.spec.name: region.spec for side in sides for region in side.regions}
     names, numbers, frames = [], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for name, index in scene.store.diff(against, scene.view.record.id).items():
+    for name, index in scene.store.diff(earlier, scene.view.record.id).items():
         if kinds[name].kind is RegionKind.MEMORY and kinds[name].block_size == PAGE:
             address = scene.sight.memory.addresses(name, index)
             names += [name] * len(index)
@@ -114,13 +114,3 @@ def pages(scene: Scene, against: str) -> pd.DataFrame:
     found["owner"] = found["owner"].fillna(OUTSIDE)
     found.attrs["error"] = table.error
     return found
-
-
-def earlier_memory(scene: Scene, against: str) -> PhysicalMemory:
-    """Return the physical memory of the earlier capture.
-
-    Raises
-    ------
-    StoreError, FormatError
-    """
-    return PhysicalMemory.of_capture(scene.store.view(against))

@@ -35,6 +35,14 @@ OWN: dict[str, str] = {
     "workbench.process_dump": "workbench.memory.reading:process_dump",
     "workbench.owners": "workbench.memory.owners:owners",
     "workbench.pages": "workbench.memory.pages:pages",
+    "workbench.findings": "workbench.memory.findings:findings",
+    "workbench.detect": "workbench.memory.detect.all:detect",
+    "workbench.hidden_processes": "workbench.memory.detect.processes:hidden_processes",
+    "workbench.hidden_modules": "workbench.memory.detect.modules:hidden_modules",
+    "workbench.hooks": "workbench.memory.detect.hooks:hooks",
+    "workbench.deleted_binaries": "workbench.memory.detect.binaries:deleted_binaries",
+    "workbench.memfd_executables": "workbench.memory.detect.binaries:memfd_executables",
+    "workbench.mimics": "workbench.memory.detect.mimics:mimics",
 }
 """Own questions by name: module and function."""
 
