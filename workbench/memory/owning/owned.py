@@ -204,8 +204,9 @@ def _by_kernel(owned: Owned) -> None:
     """Pages of modules and of vmalloc; those of a file or of a process that the kernel maps too stay theirs."""
     pages = owned.image.pages
     rows, wanted = _rows(owned, pages.frame)
-    theirs = np.isin(owned.struct.state[rows] if len(rows) else rows, (State.FILE, State.ANONYMOUS, State.SLAB))
-    leaves = np.flatnonzero(wanted & ~theirs)
+    leaves = np.flatnonzero(wanted)
+    theirs = (State.FILE, State.ANONYMOUS, State.SLAB)
+    leaves = leaves[~np.isin(owned.struct.state[rows[leaves]], theirs)]
     owned.kernel[rows[leaves]] = leaves
     owned.code[rows[leaves]] = CODE["vmalloc"]
     for span in (span for module in owned.image.modules for span in module.spans):
