@@ -1,0 +1,108 @@
+"""Our rows are Volatility's: thirty plugins and more against its own command line, on a raw dump of the same moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from workbench.memory.volatility.opening import Opener
+
+from .conftest import Recorded
+
+PLUGINS = (
+    "linux.bash.Bash",
+    "linux.boottime.Boottime",
+    "linux.capabilities.Capabilities",
+    "linux.ebpf.EBPF",
+    "linux.elfs.Elfs",
+    "linux.envars.Envars",
+    "linux.iomem.IOMem",
+    "linux.ip.Addr",
+    "linux.ip.Link",
+    "linux.kmsg.Kmsg",
+    "linux.kthreads.Kthreads",
+    "linux.library_list.LibraryList",
+    "linux.lsmod.Lsmod",
+    "linux.lsof.Lsof",
+    "linux.malware.check_afinfo.Check_afinfo",
+    "linux.malware.check_creds.Check_creds",
+    "linux.malware.check_idt.Check_idt",
+    "linux.malware.check_modules.Check_modules",
+    "linux.malware.check_syscall.Check_syscall",
+    "linux.malware.malfind.Malfind",
+    "linux.malware.netfilter.Netfilter",
+    "linux.malware.process_spoofing.ProcessSpoofing",
+    "linux.mountinfo.MountInfo",
+    "linux.pagecache.Files",
+    "linux.pidhashtable.PIDHashTable",
+    "linux.proc.Maps",
+    "linux.psaux.PsAux",
+    "linux.pslist.PsList",
+    "linux.psscan.PsScan",
+    "linux.pstree.PsTree",
+    "linux.ptrace.Ptrace",
+    "linux.sockstat.Sockstat",
+)
+MOMENT = "backdoor"
+
+
+@pytest.fixture(scope="module")
+def command_line(recorded: Recorded, opener: Opener, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a directory with what the command line says, a file per plugin: two runs, half of the plugins each."""
+    place = tmp_path_factory.mktemp("command-line")
+    view = recorded.case.store.view(recorded.capture(MOMENT))
+    view.region("pc.ram").write_sparse(place / "dump.raw")
+    (place / "linux").mkdir()
+    shutil.copy(opener.open(view).symbols, place / "linux" / "kernel.json")
+    program = Path(__file__).with_name("vol_command.py")
+    running = []
+    for part in (PLUGINS[::2], PLUGINS[1::2]):
+        cache = tmp_path_factory.mktemp("vol-cache")
+        words = [sys.executable, program, place / "dump.raw", place, place, *part]
+        running.append(subprocess.Popen(list(map(str, words)), env={**os.environ, "XDG_CACHE_HOME": str(cache)}))
+    assert [each.wait(timeout=280) for each in running] == [0, 0]
+    (place / "dump.raw").unlink()
+    return place
+
+
+def flat(rows: list[dict[str, Any]], depth: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    for row in rows:
+        children = row.pop("__children")
+        yield depth, row
+        yield from flat(children, depth + 1)
+
+
+def plain(value: Any, *, address: bool) -> Any:
+    """Return a cell as the command line's JSON has it: addresses masked to 48 bits, times as text."""
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    return value & ((1 << 48) - 1) if address and value >> 63 else value
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_every_row_is_the_command_lines(plugin: str, recorded: Recorded, command_line: Path) -> None:
+    expected = list(flat(json.loads((command_line / f"{plugin}.json").read_text())))
+    frame = recorded.case.moment(MOMENT).vol(plugin)
+    assert not frame.attrs["partial"]
+    addresses = {name for name in frame.columns if frame[name].dtype == "UInt64"}
+    depths = frame.pop("depth") if "depth" in frame else [0] * len(frame)
+    found = [
+        (int(depth), {name: plain(value, address=name in addresses) for name, value in row.items()})
+        for depth, row in zip(depths, frame.to_dict("records"), strict=True)
+    ]
+    assert found == expected
