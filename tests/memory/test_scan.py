@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,6 +272,7 @@ def planted(demo_image: DemoImage) -> Iterator[tuple[Case, dict[str, str]]]:
         ids["later"] = recording.capture("later").id
     yield case, ids
     case.close()
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.mark.guest

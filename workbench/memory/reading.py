@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from workbench.memory.questions import Scene
     from workbench.memory.volatility.sight import Sight
 
-__all__ = ["Mapping", "Process", "kernel_memory", "process", "process_dump", "process_maps", "read"]
+__all__ = ["Mapping", "Process", "kernel_memory", "number", "process", "process_dump", "process_maps", "read"]
 
 _MOST_RUNS = 1 << 22
 _MOST_SEGMENTS = 1 << 20
