@@ -7,7 +7,7 @@ it. Refuses to print, and to do anything destructive that was not planned first.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -242,6 +242,18 @@ class Case(MemoryOfCase):
         return [
             ref for ref in refs if (first is None or ref.time_ns >= first) and (last is None or ref.time_ns <= last)
         ]
+
+    def _parents(self, span: Sequence[CaptureRef]) -> dict[str, str]:
+        inside = {ref.id for ref in span}
+        parents = {ref.id: self.store.record(ref.id).parent for ref in span}
+        return {capture: parent for capture, parent in parents.items() if parent is not None and parent in inside}
+
+    def _mark_hits(self, hits: pd.DataFrame, guest: str | None) -> None:
+        known = {(each.name, each.capture) for each in self.marks(guest)}
+        for row in hits.drop_duplicates("rule").itertuples(index=False):
+            name, moment = f"yara-{row.rule}", self.moment(str(row.capture), guest)
+            if (name, moment.id) not in known:
+                self.mark(name, moment, kind="yara", note=f"rule {row.rule}, {row.owner}", guest=guest)
 
     def diff(self, a: str | Moment, b: str | Moment, guest: str | None = None) -> Diff:
         """Return what differs between two moments, from `a` to `b`."""

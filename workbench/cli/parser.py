@@ -25,6 +25,7 @@ from workbench.cli import (
     undo,
     vol,
     watch,
+    yara,
 )
 from workbench.cli.words import Words, examples
 from workbench.errors import UsageError
@@ -109,7 +110,7 @@ def _build_parser() -> argparse.ArgumentParser:
     cased = _with_case(common)
     for verb in (doctor, guests, bench):
         verb.add(verbs, common)
-    for verb in (capture, watch, timeline, show, diff, vol, lifelines, rewind, undo, clone, check):
+    for verb in (capture, watch, timeline, show, diff, vol, lifelines, yara, rewind, undo, clone, check):
         verb.add(verbs, cased)
     symbols.add(verbs, common, cased)
     return parser

@@ -18,6 +18,7 @@ from workbench.errors import UsageError, WorkbenchError
 from workbench.memory.answer import Answer
 from workbench.memory.answers import AnswerCache
 from workbench.memory.pool import Executor, LocalExecutor, Question, Worker
+from workbench.memory.questions import NOT_KEPT
 from workbench.progress import Progress, silent
 
 __all__ = ["Analyst"]
@@ -84,25 +85,30 @@ class Analyst:
         ------
         UsageError, AnalysisError, StoreError
         """
-        known = self.answers.get(capture, name, arguments, self._symbols_digest)
-        if known is not None and self._files_there(known):
+        known = self._known(capture, name, arguments)
+        if known is not None:
             return known
         answer = self.worker.ask(self._question(capture, name, arguments), timeout=timeout, progress=progress)
         self._keep(name, answer)
         return answer
 
+    def _known(self, capture: str, name: str, arguments: Mapping[str, Any]) -> Answer | None:
+        if name in NOT_KEPT:
+            return None
+        answer = self.answers.get(capture, name, arguments, self._symbols_digest)
+        return answer if answer is not None and self._files_there(answer) else None
+
     def _files_there(self, answer: Answer) -> bool:
         return all((self.files / each.sha256).is_file() for each in answer.artefacts)
 
     def _keep(self, name: str, answer: Answer) -> None:
-        if "MemoryError" not in answer.error:
+        if name not in NOT_KEPT and "MemoryError" not in answer.error:
             self.answers.put(name, answer, self._symbols_digest)
 
     def ask_many(
         self,
-        captures: Sequence[str],
+        asked: Sequence[tuple[str, Mapping[str, Any]]],
         name: str,
-        arguments: Mapping[str, Any],
         *,
         timeout: float = _LONG,
         progress: Progress = silent,
@@ -110,20 +116,27 @@ class Analyst:
         """Yield every capture with its answer or its error; those at hand come first.
 
         What was answered stays when the rest is broken off: the same call goes on from there.
+
+        Parameters
+        ----------
+        asked : sequence of (str, mapping)
+            Captures, each with its arguments.
+        name : str
+            The question.
         """
         left = []
-        for capture in captures:
-            known = self.answers.get(capture, name, arguments, self._symbols_digest)
-            if known is not None and self._files_there(known):
-                yield capture, known
-            else:
+        for capture, arguments in asked:
+            known = self._known(capture, name, arguments)
+            if known is None:
                 left.append(self._question(capture, name, arguments))
+            else:
+                yield capture, known
         if not left:
             return
 
         def told(event: Any) -> None:
-            done = event.done + len(captures) - len(left)
-            progress(replace(event, task=f"asking {name}", done=done, total=len(captures)))
+            done = event.done + len(asked) - len(left)
+            progress(replace(event, task=f"asking {name}", done=done, total=len(asked)))
 
         for question, outcome in self.executor.run(left, timeout=timeout, progress=told):
             if isinstance(outcome, Answer):

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from blake3 import blake3
 
 from workbench.memory.answer import Answer
-from workbench.memory.questions import READING, is_own
+from workbench.memory.questions import READING
 from workbench.memory.wire import frame_of, table_of
 
 __all__ = ["AnswerCache"]
@@ -87,7 +87,7 @@ class AnswerCache:
 
 
 def _name(capture: str, question: str, arguments: Mapping[str, Any], symbols: str) -> str:
-    by = str(READING) if is_own(question) else f"{version('volatility3')}/{READING}"
+    by = [READING, version("volatility3"), version("yara-x")]
     asked = json.dumps([capture, question, dict(arguments), by, symbols], sort_keys=True)
     return blake3(asked.encode()).hexdigest(16)
 

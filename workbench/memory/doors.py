@@ -11,11 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.errors import AnalysisError, MomentNotFoundError, WorkbenchError
+from workbench.errors import AnalysisError, MomentNotFoundError, UsageError, WorkbenchError
 from workbench.memory.analysis import Analyst
 from workbench.memory.answer import Answer
 from workbench.memory.identity import compare
 from workbench.memory.lifelines import lifelines, question_of
+from workbench.memory.rules import read_rules
 from workbench.memory.view import MemoryView
 from workbench.model import CaptureId, CaptureRef
 from workbench.progress import Progress, silent
@@ -223,8 +224,8 @@ class MemoryOfCase:
         span, question = self._span(since, until, guest), question_of(kind)
         answers: dict[str, pd.DataFrame] = {}
         failed: dict[str, str] = {}
-        asked = self.analyst.ask_many([ref.id for ref in span], question, arguments, timeout=timeout, progress=progress)
-        for capture, outcome in asked:
+        asked = [(ref.id, arguments) for ref in span]
+        for capture, outcome in self.analyst.ask_many(asked, question, timeout=timeout, progress=progress):
             if isinstance(outcome, Answer) and not outcome.partial:
                 answers[capture] = outcome.frame
             else:
@@ -234,6 +235,74 @@ class MemoryOfCase:
         found = lifelines(question, span, answers)
         found.attrs["failed"] = failed
         return found
+
+    def yara(
+        self,
+        rules: str | Path | Sequence[Path],
+        since: str | None = None,
+        until: str | None = None,
+        guest: str | None = None,
+        *,
+        mark: bool = True,
+        timeout: float = _LONG,
+        progress: Progress = silent,
+    ) -> pd.DataFrame:
+        """Scan each capture's changed pages with YARA-X rules; the first of the span is scanned whole.
+
+        A hit is in the capture that brought its page, so the first row of a rule says when it came. Conditions on the
+        whole file (`filesize`, counts) see only the pages that changed.
+
+        Parameters
+        ----------
+        rules : str, Path or sequence of Path
+            Rules as text, a file, a directory, or several files.
+        mark : bool
+            Mark the first capture in which each rule hit, as `yara-RULE`.
+
+        Returns
+        -------
+        DataFrame
+            time (datetime64[us, UTC]), capture, rule, namespace, pattern, address (UInt64, physical), region, offset,
+            length, data (bytes, 64 at most), tags, and whose the page is: owner, pid, process, path ... By time.
+            `attrs["failed"]` has the error of each capture that could not be scanned to its end.
+
+        Raises
+        ------
+        UsageError
+            If the rules do not compile: says where.
+        """
+        text, span = read_rules(rules), self._span(since, until, guest)
+        earlier = self._parents(span)
+        asked = [(ref.id, {"rules": text, "against": earlier.get(ref.id)}) for ref in span]
+        hits: list[pd.DataFrame] = []
+        failed: dict[str, str] = {}
+        times: dict[str, pd.Timestamp] = {
+            ref.id: pd.Timestamp(ref.time_ns // 1000, unit="us", tz="UTC") for ref in span
+        }
+        for capture, outcome in self.analyst.ask_many(asked, "workbench.yara", timeout=timeout, progress=progress):
+            if isinstance(outcome, UsageError):
+                raise outcome
+            if isinstance(outcome, WorkbenchError) or outcome.error:
+                failed[capture] = outcome.error if isinstance(outcome, Answer) else str(outcome)
+            if isinstance(outcome, Answer):
+                hits.append(outcome.frame.assign(time=times[capture]))
+        if not hits:
+            raise _none_answered("workbench.yara", failed)
+        found = pd.concat([each for each in hits if len(each)] or hits[:1], ignore_index=True)
+        found = found[["time", *(name for name in found.columns if name != "time")]]
+        found = found.sort_values(["time", "rule", "address"], ignore_index=True)
+        found.attrs["failed"] = failed
+        if mark:
+            self._mark_hits(found, guest)
+        return found
+
+    def _parents(self, span: Sequence[CaptureRef]) -> dict[str, str]:
+        """Return, for each capture of a span, the one in it that it is a change of."""
+        raise NotImplementedError
+
+    def _mark_hits(self, hits: pd.DataFrame, guest: str | None) -> None:
+        """Mark the first capture of each rule's hits, unless it is marked so."""
+        raise NotImplementedError
 
 
 def _none_answered(question: str, failed: dict[str, str]) -> WorkbenchError:

@@ -21,7 +21,7 @@ from workbench.memory.answer import Answer
 from workbench.memory.volatility.sight import Sight
 from workbench.store import CaptureView, CaseStore
 
-__all__ = ["OWN", "READING", "Scene", "ask", "is_own"]
+__all__ = ["NOT_KEPT", "OWN", "READING", "Scene", "ask", "is_own"]
 
 READING = 1
 """Version of our own reading; a change of what an answer holds raises it, and old answers are asked again."""
@@ -45,6 +45,8 @@ OWN: dict[str, str] = {
     "workbench.mimics": "workbench.memory.detect.mimics:mimics",
 }
 """Own questions by name: module and function."""
+NOT_KEPT = frozenset({"workbench.process_dump"})
+"""Questions whose answer is a deed: they are asked anew each time."""
 
 Progress = Callable[[float, str], None]
 
