@@ -221,5 +221,5 @@ def container_list(reader: Space, head: int, link: int) -> Iterator[int]:
             raise AnalysisError("a list of the kernel does not end", address=hex(at), entries=len(seen))
         seen.add(at)
         following = reader.word(at)  # an entry counts only if it is mapped
-        yield at - link
+        yield (at - link) & _WORD_MASK
         at = following

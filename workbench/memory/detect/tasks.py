@@ -36,6 +36,7 @@ _PID_LIMIT = 1 << 22
 _LEAF_BITS, _NODE_TAG, _LOWEST_NODE = 3, 2, 4096
 _SLOTS = 64
 _NAME_BYTES = 16
+_WORD_MASK = (1 << 64) - 1
 _MEMBERS = (
     "pid", "tgid", "comm", "flags", "exit_state", "usage", "mm", "group_leader", "real_parent", "thread_pid", "sighand",
 )  # fmt: skip
@@ -172,7 +173,7 @@ def _numbered(reader: Reader) -> Iterator[int]:
     for pid in _entries(reader, reader.must("init_pid_ns") + idr):
         first = reader.word(pid + head)  # 0: a thread's, or a session's whose leader is gone
         if first:
-            yield first - link
+            yield (first - link) & _WORD_MASK
 
 
 def _entries(reader: Reader, head: int) -> Iterator[int]:
