@@ -132,6 +132,7 @@ def the(frame: pd.DataFrame, finding: str) -> pd.Series:
     return frame.iloc[0]
 
 
+MODULES = 0xFFFF_FFFF_C000_0000
 HOOK = bytes.fromhex("48b80010000000c9ffff50c3")  # mov rax, ADDRESS; push rax; ret
 
 
@@ -140,7 +141,14 @@ def test_a_system_call_with_its_first_bytes_overwritten(copy: Copy) -> None:
     row = the(copy.findings({address: HOOK}), "kernel_text_changed")
     assert (row["pfn"], row["owner"]) == (address // PAGE, "kernel text")
     assert row["virtual"] <= address - copy.moment.delta < row["virtual"] + PAGE
-    assert "function tracer: 48b8001000 is not what the kernel writes" in row["evidence"]
+    assert HOOK[:10].hex() in row["evidence"]
+
+
+def test_a_system_call_that_jumps_away_where_only_the_tracer_may_call(copy: Copy) -> None:
+    address = copy.physical("__x64_sys_kill")
+    away = jump(address - copy.moment.delta, MODULES)
+    row = the(copy.findings({address: away}), "kernel_text_changed")
+    assert f"function tracer: {away.hex()} is not what the kernel writes" in row["evidence"]
 
 
 def test_a_system_call_with_bytes_in_its_middle_overwritten(copy: Copy, sites: Sites) -> None:
@@ -259,7 +267,7 @@ def test_a_page_mapped_in_place_of_a_librarys(copy: Copy) -> None:
     assert row["owner"] == "process"
     assert row["pfn"] == other
     assert row["mapping_start"] <= row["virtual"] < row["mapping_end"]
-    assert row["path"] != path
+    assert f"its mapping is of {path}" in row["evidence"]
 
 
 def read_states(copy: Copy) -> np.ndarray:  # type: ignore[type-arg]

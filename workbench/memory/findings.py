@@ -96,7 +96,7 @@ def findings(scene: Scene, against: str) -> pd.DataFrame:
         address : UInt64
             Physical, bytes.
         owner ... detail
-            As `workbench.owners` has them.
+            As `workbench.owners` has them; path and offset are those of the page, as it is.
         reason : string
         evidence : string
             First bytes and SHA-256 of the page; for a change, how many bytes differ, the first of them before and
@@ -170,7 +170,18 @@ def _of_suspect(now: Moment, table: Table, owned: Owned, suspect: Suspect) -> pd
     for at in np.flatnonzero(beside >= 0).tolist():
         content, _ = now.frames.take(np.array([frames[at], beside[at]]))
         evidence[at] = f"{_difference(content[1], content[0])}; file's page in frame {int(beside[at])}; {evidence[at]}"
+    if suspect.finding == "file_page_replaced":
+        evidence = [
+            f"its mapping is of {path}; {told}"
+            for path, told in zip(_files(table, owned, leaves), evidence, strict=True)
+        ]
     return _rows(table.of_leaves(leaves), suspect.finding, suspect.weight, evidence)
+
+
+def _files(table: Table, owned: Owned, leaves: I64) -> list[str]:
+    """Return the files that the mappings of pages are of."""
+    entries = owned.maps.areas.entry[owned.maps.area[leaves]]
+    return [each.path or "a file without a name" for each in table.paths.of_entries(entries)]
 
 
 def _shown(page: Any) -> str:
