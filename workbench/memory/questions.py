@@ -23,7 +23,7 @@ from workbench.store import CaptureView, CaseStore
 
 __all__ = ["NOT_KEPT", "OWN", "READING", "Scene", "ask", "is_own"]
 
-READING = 1
+READING = 2
 """Version of our own reading; a change of what an answer holds raises it, and old answers are asked again."""
 OWN: dict[str, str] = {
     "workbench.kernel": "workbench.memory.volatility.kernel_facts:kernel_facts",

@@ -94,7 +94,8 @@ def _executable(scene: Scene, task: Any) -> str | None:
 
     if task.mm == 0 or task.mm.exe_file == 0:
         return None
-    return str(LinuxUtilities.path_for_file(scene.sight.context, task, task.mm.exe_file)) or None
+    path = str(LinuxUtilities.path_for_file(scene.sight.context, task, task.mm.exe_file))
+    return path.removeprefix(" ") or None  # Volatility writes " PATH (deleted)"
 
 
 def _arguments(scene: Scene, task: Any) -> str | None:
