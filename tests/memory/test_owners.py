@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.errors import UsageError
+from workbench.errors import UsageError, WorkbenchError
 from workbench.memory.owning.frames import Frames
 from workbench.memory.owning.owned import read_maps
 from workbench.memory.owning.processes import read_processes
@@ -160,6 +161,19 @@ def test_kernel_text_and_modules_are_where_the_kernel_has_them(scene: Scene, sig
         )
 
 
+def test_the_processors_variables_are_kernel_data(scene: Scene, sight: Sight) -> None:
+    structures = SightStructures(sight)
+    table = structures.symbol("__per_cpu_offset")
+    assert table is not None
+    base = int.from_bytes(sight.memory.read(table + sight.kernel.delta, 8), "little")
+    frame = owners(scene)
+    mine = frame[frame["detail"] == "processor 0's"]
+    assert mine["mapping_start"].iloc[0] == base
+    assert (mine["owner"] == "kernel data").all()
+    current = mine[mine["virtual"] == base]["address"].iloc[0]
+    assert sight.layer.translate(base & (1 << 48) - 1)[0] == current
+
+
 def test_slabs_have_their_caches_name(scene: Scene) -> None:
     frame = owners(scene)
     caches = set(frame.loc[frame["owner"] == "slab", "detail"])
@@ -296,3 +310,26 @@ def test_garbage_in_place_of_trees_is_no_mapping_and_no_hang(
     monkeypatch.setattr(moment.virtual, "gather", noise)
     maps = read_maps(moment)
     assert len(maps.areas.start) == 0 or maps.error
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_in_what_is_read_ends_in_an_answer_or_a_clear_error(
+    scene: Scene, recorded: Recorded, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng, take = np.random.default_rng(seed), Frames.take
+
+    def noisy(self: Frames, numbers: Any) -> Any:
+        content, present = take(self, numbers)
+        words, count = content.view("<u8"), len(content) // 2 + 1
+        if len(content):
+            rows, columns = rng.integers(0, len(content), count), rng.integers(0, 512, count)
+            others = words[rng.integers(0, len(content), count), rng.integers(0, 512, count)]
+            noise = rng.integers(0, 1 << 64, count, dtype=np.uint64)
+            words[rows, columns] = np.where(rng.integers(0, 2, count) == 1, others, noise)
+        return content, present
+
+    monkeypatch.setattr(Frames, "take", noisy)
+    against = {"against": recorded.capture("clean")}
+    for question, arguments in (("workbench.owners", {"every": True}), ("workbench.findings", against)):
+        with contextlib.suppress(WorkbenchError):
+            assert "owner" in ask(scene, question, arguments).frame

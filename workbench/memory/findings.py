@@ -132,7 +132,7 @@ def findings(scene: Scene, against: str) -> pd.DataFrame:
         if before is not None
         else "the captures are of different boots: all code counts as new, kernel text is not compared"
     )
-    lacking = before.maps.error if before is not None else ""
+    lacking = f"{before.maps.error}; {before.image.error}".strip("; ") if before is not None else ""
     found.attrs["error"] = "; ".join(
         dict.fromkeys(each for each in (missing, table.error, lacking, _cut(parts)) if each)
     )

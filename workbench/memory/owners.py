@@ -84,8 +84,8 @@ def owners(scene: Scene, pages: Sequence[int] | None = None, every: bool = False
         mappings : Int64
             How many (process, address) map the frame.
         detail : string
-            Module, section, slab cache, "[heap]", "[stack]", "[vdso]", "deleted", "dirty" (newer than the disk),
-            "own copy" (a private copy of the file's page).
+            Module, section, processor, slab cache, "[heap]", "[stack]", "[vdso]", "deleted", "dirty" (newer than the
+            disk), "own copy" (a private copy of the file's page).
 
     Raises
     ------
@@ -123,18 +123,18 @@ class Table:
     ----------
     moment : Moment
     owned : Owned
-
-    Attributes
-    ----------
-    error : str
-        What could not be read, empty where nothing is missing.
     """
 
     def __init__(self, moment: Moment, owned: Owned) -> None:
         self._moment = moment
         self._owned = owned
         self.paths = Paths(moment)
-        self.error = "; ".join(each for each in (owned.maps.error, owned.image.error) if each)
+
+    @property
+    def error(self) -> str:
+        """What was cut or could not be read so far."""
+        parts = (self._owned.maps.error, self._owned.image.error, self.paths.error)
+        return "; ".join(each for each in parts if each)
 
     def frame(self) -> pd.DataFrame:
         """Return a row per frame, as `owners` says."""

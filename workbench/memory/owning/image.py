@@ -15,7 +15,7 @@ from workbench.memory.owning.frames import I64, U8
 from workbench.memory.owning.structures import Moment, Structures
 from workbench.memory.owning.virtual import field, strings
 
-__all__ = ["Module", "Span", "kernel_spans", "read_modules", "span_frames"]
+__all__ = ["Module", "Span", "kernel_spans", "processor_spans", "read_modules", "span_frames"]
 
 _SECTIONS = (
     ("_text", "_etext", "kernel text", ".text"),
@@ -29,6 +29,8 @@ _MEMORY_TYPES = {"MOD_TEXT": "module text", "MOD_RODATA": "module rodata", "MOD_
                  "MOD_DATA": "module data"}  # fmt: skip
 _MOST_MODULES = 4096
 _MOST_BYTES = 1 << 30
+_MOST_PROCESSORS = 512
+_MOST_UNIT = 2 << 20
 _PAGE_BITS = 12
 
 
@@ -72,9 +74,32 @@ def kernel_spans(moment: Moment) -> list[Span]:
     found = []
     for first, last, owner, detail in _SECTIONS:
         start, end = moment.structures.symbol(first), moment.structures.symbol(last)
-        if start is not None and end is not None and 0 < end - start < _MOST_BYTES:
-            found.append(Span(start, end, owner, detail))
+        if start is not None and end is not None and _sound(span := Span(start, end, owner, detail)):
+            found.append(span)
     return found
+
+
+def _sound(span: Span) -> bool:
+    return 0 < span.end - span.start < _MOST_BYTES and span.end < 1 << 64
+
+
+def processor_spans(moment: Moment) -> list[Span]:
+    """Return the areas of per-processor variables, in the kernel's direct map; none where the symbols lack them.
+
+    Source: mm/percpu.c (`pcpu_unit_size`) and arch/x86/kernel/setup_percpu.c (`__per_cpu_offset`).
+    """
+    symbol, word = moment.structures.symbol, moment.word
+    table, unit, count = symbol("__per_cpu_offset"), symbol("pcpu_unit_size"), symbol("nr_cpu_ids")
+    if table is None or unit is None or count is None:
+        return []
+    first = symbol("__per_cpu_start") or 0
+    first = first if first >> 63 else 0  # until 6.14 it is no address, but 0
+    size, processors = word(unit) & 0xFFFF_FFFF, word(count) & 0xFFFF_FFFF
+    found = []
+    for number in range(min(processors, _MOST_PROCESSORS)):
+        start = (word(table + 8 * number) + first) % (1 << 64)
+        found.append(Span(start, start + size, "kernel data", f"processor {number}'s"))
+    return [span for span in found if _sound(span) and size <= _MOST_UNIT]
 
 
 def span_frames(moment: Moment, span: Span) -> I64:
@@ -107,11 +132,11 @@ def read_modules(moment: Moment) -> tuple[list[Module], str]:
 
 def _module(moment: Moment, address: int) -> Module:
     structures = moment.structures
-    rows, _ = moment.virtual.gather(np.array([address], np.uint64), min(structures.size("module"), 4096))
+    rows, _ = moment.virtual.gather(np.array([address % (1 << 64)], np.uint64), min(structures.size("module"), 4096))
     at = structures.offset("module", "name")
     name = strings(rows[:, at : at + 56])[0]
     split = _by_layout if structures.has("module", "core_layout") else _by_memory
-    spans = tuple(span for span in split(structures, rows, name) if 0 < span.end - span.start < _MOST_BYTES)
+    spans = tuple(span for span in split(structures, rows, name) if _sound(span))
     return Module(name, address, spans)
 
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.memory.owning.frames import I64, U64
-from workbench.memory.owning.image import Module, Span, kernel_spans, read_modules, span_frames
+from workbench.memory.owning.image import Module, Span, kernel_spans, processor_spans, read_modules, span_frames
 from workbench.memory.owning.processes import Areas, Process, read_areas, read_processes
 from workbench.memory.owning.structpages import State, StructPages, array_frames, read_struct_pages
 from workbench.memory.owning.structures import Moment
-from workbench.memory.owning.tables import Pages, walk
+from workbench.memory.owning.tables import WRITABLE, Pages, walk
 
 __all__ = ["OWNERS", "Image", "Maps", "Owned", "own", "read_image", "read_maps"]
 
@@ -96,13 +96,16 @@ class Image:
         Sections of the image.
     modules : list of Module
     pages : Pages
-        What is mapped where modules and vmalloc are; the image is not in it.
+        What is mapped where modules and vmalloc are, and the processors' areas; the image is not in it.
+    processors : list of Span
+        Areas of per-processor variables.
     error : str
     """
 
     spans: list[Span]
     modules: list[Module]
     pages: Pages
+    processors: list[Span]
     error: str
 
 
@@ -124,9 +127,20 @@ def read_image(moment: Moment) -> Image:
         walk(moment.frames, root, moment.levels, low, min(low + size, _MODULES[0])),
         walk(moment.frames, root, moment.levels, end, _MODULES[1]),
     ]
+    processors = processor_spans(moment)
+    parts.append(_direct(moment, processors))
     lacking = "; ".join(each for each in (error, *(part.error for part in parts)) if each)
     pages = Pages.joined(parts, np.unique(np.concatenate([part.tables for part in parts])), "")
-    return Image(spans, modules, pages, lacking)
+    return Image(spans, modules, pages, processors, lacking)
+
+
+def _direct(moment: Moment, spans: list[Span]) -> Pages:
+    """Return the pages of spans in the kernel's direct map: they can be written, and not executed."""
+    pages = [np.arange(span.start >> 12, -(-span.end >> 12), dtype=np.uint64) for span in spans]
+    virtual = np.concatenate([np.zeros(0, np.uint64), *pages]) << np.uint64(12)
+    places = moment.virtual.locate(virtual)
+    virtual, frames = virtual[places >= 0], places[places >= 0] >> 12
+    return Pages(np.zeros(len(frames), np.int64), virtual, frames, np.full(len(frames), WRITABLE))
 
 
 @dataclass(slots=True)
@@ -209,7 +223,8 @@ def _by_kernel(owned: Owned) -> None:
     leaves = leaves[~np.isin(owned.struct.state[rows[leaves]], theirs)]
     owned.kernel[rows[leaves]] = leaves
     owned.code[rows[leaves]] = CODE["vmalloc"]
-    for span in (span for module in owned.image.modules for span in module.spans):
+    modules = [span for module in owned.image.modules for span in module.spans]
+    for span in (*modules, *owned.image.processors):
         within = leaves[_inside(pages.virtual[leaves], span)]
         owned.code[rows[within]] = CODE[span.owner]
         owned.span[rows[within]] = len(owned.spans)

@@ -21,6 +21,7 @@ _DEEPEST = 128
 _LONGEST_NAME = 256
 _LONGEST_PATH = 4096
 _MOST_MOUNTS = 32
+_MOST_ENTRIES = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,17 @@ class _Entry:
 
 
 class Paths:
-    """Paths in one moment; what was looked up is kept."""
+    """Paths in one moment; what was looked up is kept.
+
+    Attributes
+    ----------
+    error : str
+        What was cut; empty where nothing was.
+    """
 
     def __init__(self, moment: Moment) -> None:
         self._moment = moment
+        self.error = ""
         self._entries: dict[int, _Entry] = {}
         self._mounted: dict[int, str] = {}
 
@@ -100,6 +108,9 @@ class Paths:
         todo = np.unique(entries)
         for _ in range(_DEEPEST):
             todo = np.array([each for each in todo.tolist() if each and each not in self._entries], np.uint64)
+            if len(self._entries) + len(todo) > _MOST_ENTRIES:
+                self.error = f"more than {_MOST_ENTRIES:,} names in paths: some paths are cut"
+                return
             if not len(todo):
                 return
             rows, _whole = virtual.gather(todo, min(4096, structures.size("dentry")))

@@ -24,7 +24,7 @@ READ, WRITE, EXEC, SHARED = 1, 2, 4, 8
 """Bits of `vm_flags`."""
 _MOST_TASKS = 1 << 16
 _MOST_AREAS = 1 << 20
-_MOST_NODES = 1 << 19
+_MOST_NODES = 1 << 17
 _DEEPEST = 32
 """Levels of a tree: more than 2^20 areas need."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+import numpy as np
+
 from workbench.memory.owning.frames import Frames
 from workbench.memory.owning.virtual import Virtual
 
@@ -58,4 +60,4 @@ class Moment:
 
     def word(self, address: int) -> int:
         """Return the 64-bit word at a virtual address, 0 where it cannot be read."""
-        return int(self.virtual.words([address])[0])  # type: ignore[arg-type]
+        return int(self.virtual.words(np.array([address % (1 << 64)], np.uint64))[0])

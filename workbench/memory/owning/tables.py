@@ -20,7 +20,7 @@ from workbench.memory.owning.frames import I64, U64, Frames
 
 __all__ = ["EXECUTABLE", "MOST", "WRITABLE", "Pages", "walk"]
 
-MOST = 1 << 23
+MOST = 1 << 22
 """Pages that are returned at most, over all address spaces."""
 _CHUNK = 2048
 """Tables read at once: 8 MiB."""
