@@ -251,6 +251,39 @@ def test_operations_that_lead_elsewhere(copied: CopiedCase, changes: Changes, an
     ]
 
 
+def net_entries(changes: Changes) -> dict[str, int]:
+    """Return the entries of /proc/net by name."""
+    reader = changes.reader
+    found: dict[str, int] = {}
+    directory = reader.member(reader.must("init_net"), "net", "proc_net")
+    waiting = [reader.member(directory, "proc_dir_entry", "subdir")]
+    while waiting:
+        if node := waiting.pop():
+            entry = node - reader.offset("proc_dir_entry", "subdir_node")
+            found[reader.text(reader.member(entry, "proc_dir_entry", "name"), 64)] = entry
+            waiting += [reader.word(node + 8), reader.word(node + 16)]
+    return found
+
+
+def test_files_of_proc_net_with_operations_of_another(
+    watched: Watched, copied: CopiedCase, changes: Changes, answer: Asking
+) -> None:
+    entries, place = net_entries(changes), changes.reader.offset("proc_dir_entry", "seq_ops")
+    heap, module = task_of(changes, watched.pids["name"]).address, modules_of(changes)["button"]
+    changes.word(entries["tcp"] + place, module)
+    changes.word(entries["udp"] + place, text_of(changes, "udp6_seq_ops"))
+    changes.word(entries["route"] + place, heap)
+    changes.word(entries["igmp"] + place, module)  # a module of its own may well offer this one
+    found = detected(copied, changes, answer, "hooks")
+    assert set(found.frame.finding) == {"seq_ops_hook"}
+    assert reasons(found) == {
+        "/proc/net/tcp seq_ops": "expected tcp4_seq_ops, found an address in the module button",
+        "/proc/net/udp seq_ops": "expected udp_seq_ops, found udp6_seq_ops",
+        "/proc/net/route seq_ops": "expected operations of the kernel or of a module, found an address in no known "
+        "module",
+    }
+
+
 def test_all_of_a_rootkit_in_one_table(watched: Watched, copied: CopiedCase, changes: Changes, answer: Asking) -> None:
     unlist(changes, task_of(changes, watched.pids["memory"]))
     unlist_module(changes, modules_of(changes)["button"])

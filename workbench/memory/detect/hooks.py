@@ -20,6 +20,7 @@ from workbench.errors import AnalysisError, UnreadableError
 from workbench.memory.detect.findings import Finding, Report, as_hex
 from workbench.memory.detect.idt import find_idt_hooks
 from workbench.memory.detect.pointers import Pointers
+from workbench.memory.detect.proc_net import find_replaced_sequences
 from workbench.memory.detect.reading import Reader
 from workbench.memory.questions import Scene
 
@@ -44,7 +45,7 @@ _FILES = frozenset(
 
 
 def hooks(scene: Scene) -> pd.DataFrame:
-    """Look for hooks in the tables of system calls and interrupts, and in sequences' and files' operations.
+    """Look for hooks in the tables of system calls and interrupts, in sequences' and files' operations, and /proc/net.
 
     Returns
     -------
@@ -67,6 +68,7 @@ def find_hooks(reader: Reader) -> Report:
         ("tables of system calls", lambda: _calls(pointers)),
         ("table of interrupts", lambda: find_idt_hooks(pointers)),
         ("sequences", lambda: _sequences(pointers)),
+        ("files of /proc/net", lambda: find_replaced_sequences(pointers)),
         ("operations of files", lambda: _files(pointers)),
     ]
     for name, check in checks:

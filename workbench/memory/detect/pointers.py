@@ -71,13 +71,17 @@ class Pointers:
             return f"expected {words}, found another function: {names[0]}"
         return ""
 
-    def where(self, target: int) -> str:
-        """Return in words what lies at an address outside of the kernel's text."""
+    def module(self, target: int) -> str | None:
+        """Return the name of the module that an address is in; None where it is in none that is known."""
         if self._modules is None:
             self._modules = _module_spans(self.reader)
-        for span, name in self._modules:
-            if target in span:
-                return f"in the module {name}"
+        return next((name for span, name in self._modules if target in span), None)
+
+    def where(self, target: int) -> str:
+        """Return in words what lies at an address outside of the kernel's text."""
+        name = self.module(target)
+        if name is not None:
+            return f"in the module {name}"
         first, last = self.reader.must("_text"), self.reader.must("_end")
         if first <= target < last:
             return f"in the kernel's image but not its text ({self.names.told(target)})"
