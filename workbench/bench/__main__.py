@@ -18,6 +18,7 @@ from rich.console import Console
 
 from workbench.bench.clones import clone_small_and_large
 from workbench.bench.downtime import downtime
+from workbench.bench.forensics import forensics
 from workbench.bench.history import resolving
 from workbench.bench.host import host_facts
 from workbench.bench.memory import memory
@@ -42,6 +43,7 @@ FIGURES: dict[str, Callable[[Bench], Sequence[Result]]] = {
     "storage": storage,
     "history": resolving,
     "memory": memory,
+    "forensics": forensics,
 }
 """By the name that `--only` takes; in the order in which they are told."""
 

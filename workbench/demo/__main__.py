@@ -15,11 +15,14 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from workbench.case import Case
+from workbench.cli.text import inert
 from workbench.demo import story
 from workbench.demo.domain import DemoSpec
 from workbench.demo.guest import DemoGuest
+from workbench.demo.traces import MemoryReport, look_into_memory
 from workbench.errors import WorkbenchError
 
 __all__ = ["main"]
@@ -74,6 +77,23 @@ def _traces(report: story.CloneReport, after: dict[str, bool] | None = None) -> 
     return table
 
 
+def _intruder(report: MemoryReport) -> Table:
+    table = Table(title="The intruder, from the memory of the captures", title_justify="left", show_header=False)
+    table.add_column("what", no_wrap=True)
+    table.add_column("found")
+    process, page = report.process, report.page
+    rows = [
+        ("process", f"{process['name']}, pid {process['pid']}, runs {process['executable']}"),
+        ("started", f"{process['started']:%H:%M:%S} UTC, by the guest's clock"),
+        ("first captured", f"{report.first_seen:%H:%M:%S} UTC, {report.first_mark}"),
+        ("its mark", f"{page['address']:#x}, in a page of {page['process']} ({page['path']}), rule {page['rule']}"),
+        ("backdoor", report.listens),
+    ]
+    for cells in rows:
+        table.add_row(*(Text(inert(cell)) for cell in cells))
+    return table
+
+
 def _tell(console: Console, arguments: argparse.Namespace, place: Path) -> None:
     spec = DemoSpec(name=f"rewind-demo-{os.getpid()}", memory_mib=arguments.memory)
     console.print("Booting the demo guest ...")
@@ -85,6 +105,9 @@ def _tell(console: Console, arguments: argparse.Namespace, place: Path) -> None:
             console.print(f"Starting a clone at {story.BEFORE!r}, beside the guest ...")
             report = story.look_back(case, guest)
             console.print(_traces(report))
+            console.print("Looking into the memory of every capture, with no symbol package ...")
+            planted = {str(each["what"]): each for each in guest.truth()}
+            console.print(_intruder(look_into_memory(case, planted)))
             rewound, after = story.go_back(case, recording, guest, lambda plan: console.print(plan, highlight=False))
             console.print(_traces(report, after))
         figures = Table(title="Figures", title_justify="left")

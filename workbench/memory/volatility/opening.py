@@ -7,8 +7,10 @@ other: it counts only where the banner and the page tables are as it says. Refus
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from blake3 import blake3
@@ -25,6 +27,16 @@ __all__ = ["Opener"]
 
 _MOST_NOTES = 64
 _LONGEST_NOTE = 1 << 16
+
+
+@contextlib.contextmanager
+def _collector_resting() -> Iterator[None]:
+    """Hold the cycle collector back while a table's objects come into being: it would walk them over and over."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Opener:
@@ -62,9 +74,10 @@ class Opener:
         self.close()
         memory = PhysicalMemory.of_capture(view)
         kernel = self._find(memory)
-        table = self._open_table(memory, kernel)
-        self._kernel, self._table = kernel, table
-        self._sight = Sight(capture, memory, kernel, table)
+        with _collector_resting():
+            table = self._open_table(memory, kernel)
+            self._kernel, self._table = kernel, table
+            self._sight = Sight(capture, memory, kernel, table)
         return self._sight
 
     def close(self) -> None:
@@ -86,7 +99,9 @@ class Opener:
         known, before = self._table, self._kernel
         if known is not None and before is not None and (before.build, before.levels) == (kernel.build, kernel.levels):
             return known
-        return open_table(self._isf or symbols_for(memory, kernel, self._cache), kernel.levels)
+        table = open_table(self._isf or symbols_for(memory, kernel, self._cache), kernel.levels)
+        gc.freeze()  # half a million objects that stay: no collection need look at them again
+        return table
 
     def _read_notes(self) -> list[Kernel]:
         found = []
