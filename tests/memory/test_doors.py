@@ -170,3 +170,25 @@ def test_progress_is_told_and_a_question_can_be_given_up(recorded: Recorded) -> 
         told: list[ProgressEvent] = []
         case.moment("clean").vol("linux.psscan.PsScan", progress=told.append)
         assert all(dataclasses.is_dataclass(each) for each in told)
+
+
+def test_a_folder_of_symbols_is_the_way_of_volatility_itself(recorded: Recorded, tmp_path: Path) -> None:
+    """What a Windows guest needs, tried on the guest at hand: automagic, a user's folder, the same rows."""
+    moment = recorded.case.moment("backdoor")
+    expected = moment.vol("linux.pslist")
+    (tmp_path / "linux").mkdir()
+    table = tmp_path / "linux" / "kernel.json"
+    table.write_bytes(Path(moment.kernel().iloc[0]["symbols"]).read_bytes())
+    with Case(recorded.case.path) as case:
+        case.use_symbols(tmp_path)
+        found = case.moment("backdoor").vol("linux.pslist")
+        assert found.drop(columns="OFFSET (V)").equals(expected.drop(columns="OFFSET (V)"))
+        assert found.attrs["kernel"] == "by automagic"
+        with pytest.raises(AnalysisError, match=r"windows.pslist.PsList lacks .*kernel"):
+            case.moment("backdoor").vol("windows.pslist.PsList")
+        with pytest.raises(AnalysisError, match="known by its memory"):
+            case.moment("backdoor").processes()
+        table.unlink()
+        case.use_symbols(tmp_path)
+        with pytest.raises(AnalysisError, match="no symbols in the folder fit"):
+            case.moment("backdoor").vol("linux.pslist")

@@ -33,7 +33,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("plugin", metavar="PLUGIN", nargs="?", help="linux.pslist.PsList, workbench.processes ...")
     parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*", help="the plugin's own arguments")
     parser.add_argument("--list", action="store_true", help="list the plugins and what they take")
-    parser.add_argument("--symbols", metavar="ISF", help="use this symbol table instead of the memory's own")
+    parser.add_argument(
+        "--symbols", metavar="ISF", help="a symbol table, or a folder of them (Windows), instead of the memory's own"
+    )
     parser.add_argument("--timeout", type=float, default=600.0, metavar="S", help="give up after so long (default 600)")
     parser.set_defaults(run=run)
 

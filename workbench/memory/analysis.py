@@ -52,7 +52,9 @@ class Analyst:
         return self._place / "files"
 
     def use_symbols(self, path: Path | None) -> None:
-        """Use a symbol table (ISF) instead of the captures' own; None goes back to those.
+        """Use a symbol table (ISF), or a folder of them, instead of the captures' own; None goes back to those.
+
+        With a folder Volatility finds the kernel itself (automagic): the way for Windows guests.
 
         Raises
         ------
@@ -60,7 +62,7 @@ class Analyst:
             If it cannot be read.
         """
         try:
-            self._symbols_digest = "" if path is None else blake3(path.read_bytes()).hexdigest(16)
+            self._symbols_digest = "" if path is None else _digest(path)
         except OSError as error:
             raise UsageError(f"the symbol table cannot be read: {error.strerror}", path=str(path)) from error
         self.symbols = None if path is None else path.absolute()
@@ -150,3 +152,14 @@ class Analyst:
     def close(self) -> None:
         """End the worker."""
         self.worker.kill()
+
+
+def _digest(path: Path) -> str:
+    """Return a digest of a table, or of the names, sizes and times of a folder's tables."""
+    if not path.is_dir():
+        return blake3(path.read_bytes()).hexdigest(16)
+    digest = blake3()
+    for file in sorted(path.rglob("*.json*")):
+        told = file.stat()
+        digest.update(f"{file.relative_to(path)}\0{told.st_size}\0{told.st_mtime_ns}\n".encode())
+    return digest.hexdigest(16)

@@ -178,7 +178,11 @@ class MemoryOfCase:
         return self._spare_analyst
 
     def use_symbols(self, path: Path | str | None) -> None:
-        """Use a symbol table (ISF) instead of those made from memory; None goes back to those."""
+        """Use a symbol table (ISF), or a folder of them, instead of those made from memory; None goes back to those.
+
+        With a folder (`windows/`, `linux/` below it) Volatility finds the kernel by its own automagic: the way for
+        Windows guests. Questions of ours (`workbench.*`) need a kernel that is known by its memory.
+        """
         self.analyst.use_symbols(None if path is None else Path(path))
 
     def plugins(self, prefix: str = "linux.") -> pd.DataFrame:

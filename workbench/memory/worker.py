@@ -21,12 +21,14 @@ import pandas as pd
 
 from workbench.errors import AnalysisError, WorkbenchError
 from workbench.memory.answer import Answer
-from workbench.memory.questions import Scene, ask
+from workbench.memory.physical import PhysicalMemory
+from workbench.memory.questions import Scene, ask, is_own
 from workbench.memory.symbols.cache import SymbolCache
+from workbench.memory.volatility.context import set_up
 from workbench.memory.volatility.opening import Opener
 from workbench.memory.wire import receive, send
 from workbench.model import CaptureId
-from workbench.store import CaseStore
+from workbench.store import CaptureView, CaseStore
 
 __all__ = ["main"]
 
@@ -63,9 +65,26 @@ class _Worker:
             return _listed(request["plugins"])
         store, opener = self._open(request)
         view = store.view(CaptureId(request["capture"]))
+        if request.get("isf") is not None and Path(request["isf"]).is_dir():
+            opener.close()
+            return self._automatic(view, request)
         scene = Scene(store, view, opener.open(view), self._progress)
         files = request.get("files")
         return ask(scene, request["question"], request["arguments"], None if files is None else Path(files))
+
+    def _automatic(self, view: CaptureView, request: dict[str, Any]) -> Answer:
+        """Answer as Volatility itself would, with symbols from a folder."""
+        name, folder = request["question"], Path(request["isf"])
+        if is_own(name):
+            raise AnalysisError(f"{name} needs a kernel that is known by its memory, not by a folder of symbols")
+        set_up()
+        from workbench.memory.volatility.automatic import AutomaticSight
+
+        sight = AutomaticSight(view.record.id, PhysicalMemory.of_capture(view), folder)
+        try:
+            return sight.run(name, request["arguments"], Path(request["files"]), self._progress)
+        finally:
+            sight.close()
 
     def _open(self, request: dict[str, Any]) -> tuple[CaseStore, Opener]:
         key = (request["case"], request["notes"], request.get("symbols"), request.get("isf"))

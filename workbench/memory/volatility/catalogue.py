@@ -12,7 +12,7 @@ from typing import Any
 from workbench.errors import UsageError
 from workbench.memory.volatility.context import KERNEL, set_up
 
-__all__ = ["Plugin", "configure", "find", "listed"]
+__all__ = ["Plugin", "check_arguments", "configure", "find", "listed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,27 @@ def configure(context: Any, place: str, plugin: Any, arguments: Mapping[str, Any
             context.config[path_join(place, each.name)] = context.modules[KERNEL].layer_name
         elif isinstance(each, requirements.SymbolTableRequirement):
             context.config[path_join(place, each.name)] = context.modules[KERNEL].symbol_table_name
+    for name, value in check_arguments(plugin, arguments).items():
+        context.config[path_join(place, name)] = value
+
+
+def check_arguments(plugin: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments by the plugin's own names, those that are None left out.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown or of the wrong kind.
+    """
     options = _options(plugin)
+    found = {}
     for name, value in arguments.items():
         known = name if name in options else name.replace("_", "-")
         if known not in options:
             raise UsageError(f"{plugin.__name__} takes no {name!r}", takes=sorted(options))
         if value is not None:
-            context.config[path_join(place, known)] = _checked(options[known], known, value)
+            found[known] = _checked(options[known], known, value)
+    return found
 
 
 def _checked(option: Any, name: str, value: Any) -> Any:
