@@ -21,8 +21,8 @@ from workbench.capture.session import CaptureSession
 from workbench.errors import UsageError
 from workbench.guest.connection import DEFAULT_URI, Guest, Hypervisor
 from workbench.guest.doctor import Finding, examine
-from workbench.memory.analysis import Analyst
-from workbench.memory.answer import absences
+from workbench.inquiry.analysis import Analyst
+from workbench.inquiry.answer import absences
 from workbench.memory.doors import MemoryOfCase, MemoryOfDiff, MemoryOfMoment
 from workbench.memory.symbols.cache import SymbolCache
 from workbench.memory.symbols.vmlinuz import symbols_from_file

@@ -13,7 +13,7 @@ import pytest
 from workbench.case import Case, build_symbols
 from workbench.demo import DemoImage
 from workbench.errors import AnalysisError, UnreadableError, UsageError
-from workbench.memory.pool import Question
+from workbench.inquiry.pool import Question
 from workbench.progress import ProgressEvent
 
 from .conftest import Recorded

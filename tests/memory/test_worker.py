@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import AnalysisError, SymbolsError, UsageError, WorkbenchError
-from workbench.memory.answer import Answer
-from workbench.memory.pool import LocalExecutor, Question, Worker
+from workbench.inquiry.answer import Answer
+from workbench.inquiry.pool import LocalExecutor, Question, Worker
 
 from .conftest import Recorded
 
@@ -26,7 +27,7 @@ def worker() -> Iterator[Worker]:
 
 
 def question(recorded: Recorded, when: str = "clean", name: str = PSLIST, **arguments: object) -> Question:
-    return Question(recorded.case.path, recorded.capture(when), name, dict(arguments), recorded.place / "kernels")
+    return Question(recorded.case.path, recorded.capture(when), name, dict(arguments), recorded.place / "cache")
 
 
 def resident(pid: int) -> int:
@@ -80,7 +81,7 @@ def test_a_worker_that_was_killed_is_replaced(recorded: Recorded, worker: Worker
 def test_a_symbol_table_that_is_none_is_refused(recorded: Recorded, worker: Worker, tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"metadata": {"format": "6.2.0"}}')
     asked = question(recorded)
-    bad = Question(asked.case, asked.capture, asked.name, {}, asked.notes, isf=tmp_path / "bad.json")
+    bad = dataclasses.replace(asked, options={"symbols": str(tmp_path / "bad.json")})
     with pytest.raises(SymbolsError, match="not a symbol table"):
         worker.ask(bad, timeout=60)
 
@@ -105,7 +106,7 @@ def _children() -> set[int]:
             continue
         fields = text.rsplit(")", 1)[1].split()
         words = (stat.parent / "cmdline").read_bytes() if fields[0] != "Z" else b""
-        if int(fields[1]) == os.getpid() and b"workbench.memory.worker" in words:
+        if int(fields[1]) == os.getpid() and b"workbench.inquiry.worker" in words:
             found.add(int(stat.parent.name))
     return found
 

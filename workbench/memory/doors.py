@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from workbench.errors import AnalysisError, MomentNotFoundError, UsageError, WorkbenchError
-from workbench.memory.analysis import Analyst
-from workbench.memory.answer import Answer
-from workbench.memory.identity import compare
-from workbench.memory.lifelines import lifelines, question_of
+from workbench.inquiry.analysis import Analyst
+from workbench.inquiry.answer import Answer
+from workbench.inquiry.identity import compare
+from workbench.inquiry.lifelines import lifelines, question_of
+from workbench.memory import PLUGINS
 from workbench.memory.rules import read_rules
 from workbench.memory.view import MemoryView
 from workbench.model import CaptureId, CaptureRef
@@ -187,7 +188,7 @@ class MemoryOfCase:
 
     def plugins(self, prefix: str = "linux.") -> pd.DataFrame:
         """Return Volatility's plugins: plugin (str), arguments (str)."""
-        return self.analyst.plugins(prefix)
+        return self.analyst.ask_anyone(PLUGINS, {"prefix": prefix})
 
     def _span(self, since: str | None, until: str | None, guest: str | None) -> Sequence[CaptureRef]:
         """Return the captures between two moments, oldest first."""
@@ -217,8 +218,8 @@ class MemoryOfCase:
         Returns
         -------
         DataFrame
-            As `workbench.memory.lifelines.lifelines`; `attrs["failed"]` has the error of each capture that could not be
-            asked.
+            As `workbench.inquiry.lifelines.lifelines`; `attrs["failed"]` has the error of each capture that could not
+            be asked.
 
         Raises
         ------

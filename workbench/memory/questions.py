@@ -17,14 +17,13 @@ from typing import Any
 import pandas as pd
 
 from workbench.errors import UsageError, WorkbenchError
-from workbench.memory.answer import Answer
+from workbench.inquiry.answer import Answer
+from workbench.inquiry.answers import READING
 from workbench.memory.volatility.sight import Sight
 from workbench.store import CaptureView, CaseStore
 
-__all__ = ["NOT_KEPT", "OWN", "READING", "Scene", "ask", "is_own"]
+__all__ = ["OWN", "Scene", "ask", "is_own"]
 
-READING = 2
-"""Version of our own reading; a change of what an answer holds raises it, and old answers are asked again."""
 OWN: dict[str, str] = {
     "workbench.kernel": "workbench.memory.volatility.kernel_facts:kernel_facts",
     "workbench.processes": "workbench.memory.volatility.processes:processes",
@@ -45,8 +44,6 @@ OWN: dict[str, str] = {
     "workbench.mimics": "workbench.memory.detect.mimics:mimics",
 }
 """Own questions by name: module and function."""
-NOT_KEPT = frozenset({"workbench.process_dump"})
-"""Questions whose answer is a deed: they are asked anew each time."""
 
 Progress = Callable[[float, str], None]
 

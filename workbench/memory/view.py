@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.errors import UnreadableError
-from workbench.memory.analysis import Analyst
+from workbench.inquiry.analysis import Analyst
 
 __all__ = ["MemoryView", "ProcessView"]
 

@@ -17,7 +17,7 @@ import pytest
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
 from workbench.demo.intrusion import STEPS, play
-from workbench.memory.answer import Answer
+from workbench.inquiry.answer import Answer
 from workbench.memory.questions import Scene, ask
 from workbench.memory.symbols.cache import SymbolCache
 from workbench.memory.volatility.opening import Opener

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workbench.memory.answer import Answer
+from workbench.inquiry.answer import Answer
 from workbench.memory.detect.module_views import list_modules, module_name
 from workbench.memory.detect.processes import live_processes
 from workbench.memory.detect.reading import Reader

@@ -14,7 +14,7 @@ from typing import Any
 from volatility3.framework import interfaces
 
 from workbench.errors import AnalysisError
-from workbench.memory.answer import Artefact
+from workbench.inquiry.answer import Artefact
 
 __all__ = ["Artefacts"]
 

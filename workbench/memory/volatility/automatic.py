@@ -21,7 +21,7 @@ from volatility3.framework.interfaces.configuration import path_join
 from volatility3.framework.layers.resources import VolatilityHandler
 
 from workbench.errors import AnalysisError
-from workbench.memory.answer import Answer
+from workbench.inquiry.answer import Answer
 from workbench.memory.physical import PhysicalMemory
 from workbench.memory.volatility.artefacts import Artefacts
 from workbench.memory.volatility.catalogue import check_arguments, find

@@ -14,7 +14,7 @@ import pandas as pd
 from volatility3.framework import interfaces, renderers
 from volatility3.framework.renderers import format_hints
 
-from workbench.memory.answer import Absence
+from workbench.inquiry.answer import Absence
 
 __all__ = ["Rows", "collect"]
 

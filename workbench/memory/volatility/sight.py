@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import AnalysisError
-from workbench.memory.answer import Answer
+from workbench.inquiry.answer import Answer
 from workbench.memory.physical import PhysicalMemory
 from workbench.memory.volatility.artefacts import Artefacts
 from workbench.memory.volatility.catalogue import configure, find

@@ -15,14 +15,15 @@ import pandas as pd
 from blake3 import blake3
 
 from workbench.errors import UsageError, WorkbenchError
-from workbench.memory.answer import Answer
-from workbench.memory.answers import AnswerCache
-from workbench.memory.pool import Executor, LocalExecutor, Question, Worker
-from workbench.memory.questions import NOT_KEPT
+from workbench.inquiry.answer import Answer
+from workbench.inquiry.answers import AnswerCache
+from workbench.inquiry.pool import Executor, LocalExecutor, Question, Worker
 from workbench.progress import Progress, silent
 
 __all__ = ["Analyst"]
 
+DEEDS = frozenset({"workbench.process_dump"})
+"""Questions whose answer is a deed: they are asked anew each time."""
 _LONG = 600.0
 """Seconds that a question may take unless told otherwise."""
 
@@ -35,6 +36,13 @@ class Analyst:
     case : Path
     executor : Executor, optional
         Who answers many questions at once; by default as many local workers as there are processors.
+
+    Attributes
+    ----------
+    cache : Path
+        The case's place for what can be made again.
+    files : Path
+        Where files that plugins took out of memory are, each under its SHA-256.
     """
 
     def __init__(self, case: Path, executor: Executor | None = None) -> None:
@@ -43,13 +51,9 @@ class Analyst:
         self.symbols: Path | None = None
         self._symbols_digest = ""
         self.worker = Worker()
-        self._place = case / "cache" / "memory"
-        self.answers = AnswerCache(self._place / "answers")
-
-    @property
-    def files(self) -> Path:
-        """Where files that plugins took out of memory are, each under its SHA-256."""
-        return self._place / "files"
+        self.cache = case.absolute() / "cache"
+        self.files = self.cache / "memory" / "files"
+        self.answers = AnswerCache(self.cache / "answers")
 
     def use_symbols(self, path: Path | None) -> None:
         """Use a symbol table (ISF), or a folder of them, instead of the captures' own; None goes back to those.
@@ -68,9 +72,8 @@ class Analyst:
         self.symbols = None if path is None else path.absolute()
 
     def _question(self, capture: str, name: str, arguments: Mapping[str, Any]) -> Question:
-        return Question(
-            self.case.absolute(), capture, name, dict(arguments), self._place / "kernels", self.files, isf=self.symbols
-        )
+        options = {} if self.symbols is None else {"symbols": str(self.symbols)}
+        return Question(self.case.absolute(), capture, name, dict(arguments), self.cache, options)
 
     def ask(
         self,
@@ -95,7 +98,7 @@ class Analyst:
         return answer
 
     def _known(self, capture: str, name: str, arguments: Mapping[str, Any]) -> Answer | None:
-        if name in NOT_KEPT:
+        if name in DEEDS:
             return None
         answer = self.answers.get(capture, name, arguments, self._symbols_digest)
         return answer if answer is not None and self._files_there(answer) else None
@@ -104,7 +107,7 @@ class Analyst:
         return all((self.files / each.sha256).is_file() for each in answer.artefacts)
 
     def _keep(self, name: str, answer: Answer) -> None:
-        if name not in NOT_KEPT and "MemoryError" not in answer.error:
+        if name not in DEEDS and "MemoryError" not in answer.error:
             self.answers.put(name, answer, self._symbols_digest)
 
     def ask_many(
@@ -145,9 +148,9 @@ class Analyst:
                 self._keep(name, outcome)
             yield question.capture, outcome
 
-    def plugins(self, prefix: str) -> pd.DataFrame:
-        """Return the plugins whose names begin with `prefix`: plugin, arguments (string)."""
-        return self.worker.plugins(prefix).frame
+    def ask_anyone(self, name: str, arguments: Mapping[str, Any]) -> pd.DataFrame:
+        """Return the answer to a question that needs no capture; it is not kept."""
+        return self.worker.ask(self._question("", name, arguments), timeout=120).frame
 
     def close(self) -> None:
         """End the worker."""

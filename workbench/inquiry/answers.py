@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from workbench.memory.answer import Answer
-from workbench.memory.questions import READING
-from workbench.memory.wire import frame_of, table_of
+from workbench.inquiry.answer import Answer
+from workbench.inquiry.wire import frame_of, table_of
 
-__all__ = ["AnswerCache"]
+__all__ = ["READING", "AnswerCache"]
 
+READING = 3
+"""Version of our own reading; a change of what an answer holds raises it, and old answers are asked again."""
 _FACTS = b"workbench"
 _KEY_BYTES = 32
 

@@ -21,8 +21,8 @@ from typing import Any, Protocol, Self
 
 from workbench import errors
 from workbench.errors import AnalysisError, UsageError, WorkbenchError
-from workbench.memory.answer import Answer
-from workbench.memory.wire import receive, send
+from workbench.inquiry.answer import Answer
+from workbench.inquiry.wire import receive, send
 from workbench.progress import Progress, ProgressEvent, silent
 
 __all__ = ["Executor", "LocalExecutor", "Question", "Worker"]
@@ -38,34 +38,34 @@ class Question:
     ----------
     case : Path
     capture : str
+        Its id; empty where a question needs none.
     name : str
         A plugin's name, or one of our own questions.
     arguments : dict
         JSON values.
-    notes : Path
-        Where kernels that were found are noted.
-    files : Path or None
-        Where files go that a plugin takes out of memory.
-    symbols : Path or None
-        Where symbol tables are kept; None for the user's cache.
-    isf : Path or None
-        A symbol table to use instead.
+    cache : Path
+        The case's place for what can be made again.
+    options : dict of str to str
+        How it is to be answered: "symbols", the path of a symbol table or a folder of them.
     """
 
     case: Path
     capture: str
     name: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    notes: Path = Path("/nonexistent")
-    files: Path | None = None
-    symbols: Path | None = None
-    isf: Path | None = None
+    arguments: dict[str, Any]
+    cache: Path
+    options: dict[str, str] = field(default_factory=dict)
 
     def message(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        places = {name: getattr(self, name) for name in ("case", "notes", "files", "symbols", "isf")}
-        told = {name: None if place is None else str(place) for name, place in places.items()}
-        return {**told, "capture": self.capture, "question": self.name, "arguments": self.arguments}
+        return {
+            "case": str(self.case),
+            "capture": self.capture,
+            "question": self.name,
+            "arguments": self.arguments,
+            "cache": str(self.cache),
+            "options": self.options,
+        }
 
 
 class Executor(Protocol):
@@ -95,26 +95,19 @@ class Worker:
         WorkbenchError
             What the worker says is wrong.
         """
-        return self._exchange(question.message(), question.name, timeout, progress)
-
-    def plugins(self, prefix: str) -> Answer:
-        """Return the plugins that there are, with their arguments."""
-        return self._exchange({"plugins": prefix}, "the list of plugins", 120, silent)
-
-    def _exchange(self, message: dict[str, Any], name: str, timeout: float, progress: Progress) -> Answer:
         with self._lock:
             channel = self._start()
             try:
-                send(channel, message)
-                return self._wait(channel, name, time.monotonic() + timeout, progress)
+                send(channel, question.message())
+                return self._wait(channel, question.name, time.monotonic() + timeout, progress)
             except TimeoutError as error:
                 self.kill()
                 raise AnalysisError(
-                    f"{name} did not end within {timeout:g} s", cure="Give it more time, or fewer arguments."
+                    f"{question.name} did not end within {timeout:g} s", cure="Give it more time, or fewer arguments."
                 ) from error
             except (EOFError, OSError) as error:
                 self.kill()
-                raise AnalysisError(f"the worker died of {name}", cure="Ask for less at a time.") from error
+                raise AnalysisError(f"the worker died of {question.name}", cure="Ask for less at a time.") from error
             except BaseException as error:
                 if not isinstance(error, WorkbenchError):  # an interrupt: the answer under way must not reach the next
                     self.kill()
@@ -141,7 +134,7 @@ class Worker:
             ours, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "workbench.memory.worker", str(theirs.fileno())],
+                    [sys.executable, "-m", "workbench.inquiry.worker", str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

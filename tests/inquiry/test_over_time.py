@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import UsageError
-from workbench.memory.identity import compare, identity_of, keys
-from workbench.memory.lifelines import KINDS, lifelines, question_of
+from workbench.inquiry.identity import compare, identity_of, keys
+from workbench.inquiry.lifelines import KINDS, lifelines, question_of
 from workbench.model import CaptureId, CaptureRef
 
 QUESTION = "workbench.processes"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from workbench.memory.answer import Absence, Answer, Artefact, absences
-from workbench.memory.answers import AnswerCache
+from workbench.inquiry.answer import Absence, Answer, Artefact, absences
+from workbench.inquiry.answers import AnswerCache
 
 CAPTURE = "ab" * 32
 NAME = "linux.pslist.PsList"

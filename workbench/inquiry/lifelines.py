@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import UsageError
-from workbench.memory.identity import VOLATILE, identity_of, keys
+from workbench.inquiry.identity import VOLATILE, identity_of, keys
 from workbench.model import CaptureRef
 
 __all__ = ["KINDS", "lifelines", "question_of"]
