@@ -17,6 +17,7 @@ __all__ = [
     "CaptureError",
     "ConfirmationError",
     "DamagedError",
+    "DiskError",
     "FormatError",
     "GuestBusyError",
     "GuestError",
@@ -210,3 +211,7 @@ class SymbolsError(AnalysisError):
 
 class UnreadableError(AnalysisError):
     """An address is not mapped, or not in memory."""
+
+
+class DiskError(AnalysisError):
+    """A disk, volume, file system or file of a capture could not be read as asked."""
