@@ -192,3 +192,22 @@ def test_a_folder_of_symbols_is_the_way_of_volatility_itself(recorded: Recorded,
         case.use_symbols(tmp_path)
         with pytest.raises(AnalysisError, match="no symbols in the folder fit"):
             case.moment("backdoor").vol("linux.pslist")
+
+
+def test_a_span_that_was_broken_off_goes_on_where_it_was(recorded: Recorded) -> None:
+    asked = [(each.id, {}) for each in recorded.case.moments()]
+    with Case(recorded.case.path) as case:
+        running = case.analyst.ask_many(asked, "linux.mountinfo.MountInfo", timeout=60)
+        first = [next(running) for _ in range(3)]
+        running.close()  # type: ignore[attr-defined]
+        real, put = case.analyst.executor.run, []
+
+        def counted(questions: list[Question], **options: object) -> object:
+            put.extend(questions)
+            return real(questions, **options)  # type: ignore[arg-type]
+
+        case.analyst.executor = type("Counting", (), {"run": staticmethod(counted)})()
+        again = dict(case.analyst.ask_many(asked, "linux.mountinfo.MountInfo", timeout=60))
+    assert len(again) == len(asked)
+    assert len(put) <= len(asked) - 3
+    assert not {question.capture for question in put} & {capture for capture, _ in first}
