@@ -363,6 +363,20 @@ class Slice:
         """Return the same volume of another disk, such as an overlay of this one."""
         return Slice(under, self.pieces)
 
+    def patch(self, overlay: Overlay, offset: int, data: bytes) -> None:
+        """Write bytes of the volume into an overlay of its disk.
+
+        Raises
+        ------
+        DiskError
+            If part of them lies in no piece, or the overlay would hold more than it may.
+        StoreError
+        """
+        for at, disk, count in self.places(offset, len(data)):
+            if disk < 0:
+                raise DiskError("a write where the volume has no place on its disk", offset=at)
+            overlay.write(disk, data[at - offset : at - offset + count])
+
     def places(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
         """Yield (offset, disk offset, length) of a range; the disk offset is -1 where there is no piece."""
         end = offset + _clip(offset, length, self.size)

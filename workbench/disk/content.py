@@ -1,0 +1,129 @@
+"""The content of a file as a seekable, read-only binary file.
+
+Refuses to write, and to give bytes past the size that the file system states.
+"""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from workbench.disk.filesystem import Extent
+from workbench.disk.image import Bytes
+from workbench.errors import DiskError
+
+__all__ = ["Content", "RunContent"]
+
+_MOST = 8 << 20
+"""Bytes given at once."""
+
+
+class Content(io.RawIOBase):
+    """Content of a known size; who derives says where bytes come from."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        if size < 0:
+            raise DiskError("a file of a negative size", size=size)
+        self.size = size
+        self._at = 0
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return bytes that lie inside; fewer only if there are no more, which is an error then.
+
+        Raises
+        ------
+        DiskError
+        StoreError
+        """
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position, which may lie past the end; return it.
+
+        Raises
+        ------
+        ValueError
+            If it would be negative, or `whence` is not known.
+        """
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}.get(whence)
+        if start is None or start + offset < 0:
+            raise ValueError(f"cannot seek to {offset} from {whence}")
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: object) -> int:
+        """Fill `buffer` from the position on; return how many bytes, 0 at the end.
+
+        Raises
+        ------
+        DiskError, StoreError
+        """
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        length = min(len(view), _MOST, max(0, self.size - self._at))
+        data = self.read_at(self._at, length) if length else b""
+        if length and not data:
+            raise DiskError("content ends before the size that is stated", offset=self._at, size=self.size)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+class RunContent(Content):
+    """Content that lies in runs of a volume; what is in no run is zero.
+
+    Parameters
+    ----------
+    volume : Bytes
+    runs : sequence of Extent
+        `offset` is of the *volume* here, -1 for a hole.
+    size : int
+        Bytes.
+    """
+
+    def __init__(self, volume: Bytes, runs: Sequence[Extent], size: int) -> None:
+        super().__init__(size)
+        self._volume = volume
+        self._runs = sorted((run for run in runs if run.offset >= 0), key=lambda run: run.file_offset)
+        self._starts = [run.file_offset for run in self._runs]
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return bytes that lie inside.
+
+        Raises
+        ------
+        DiskError
+            If the volume ends before.
+        StoreError
+        """
+        parts, end = [], offset + length
+        while offset < end:
+            part = self._part(offset, end)
+            parts.append(part)
+            offset += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _part(self, offset: int, end: int) -> bytes:
+        at = bisect_right(self._starts, offset) - 1
+        run = self._runs[at] if at >= 0 else None
+        if run is None or offset >= run.file_offset + run.length:
+            following = self._starts[at + 1] if at + 1 < len(self._starts) else end
+            return bytes(min(end, following) - offset)
+        count = min(end, run.file_offset + run.length) - offset
+        data = self._volume.read(run.offset + offset - run.file_offset, count)
+        if not data:
+            raise DiskError("content that lies outside of the volume", offset=offset)
+        return data
