@@ -90,24 +90,24 @@ def test_only_the_owner_may_read_it(planted: Planted, tmp_path: Path) -> None:
     assert export_disk(planted.view(), DISK, tmp_path / "disk.qcow2").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("format", ["raw", "qcow2"])
-def test_progress_reaches_its_total(planted: Planted, tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_progress_reaches_its_total(planted: Planted, tmp_path: Path, form: str) -> None:
     told: list[ProgressEvent] = []
-    export_disk(planted.view(), DISK, tmp_path / "disk", format, told.append)  # type: ignore[arg-type]
+    export_disk(planted.view(), DISK, tmp_path / "disk", form, told.append)  # type: ignore[arg-type]
     assert told[-1].done == told[-1].total == len(planted.clusters) * CLUSTER
 
 
-@pytest.mark.parametrize("format", ["raw", "qcow2"])
-def test_what_exists_is_not_overwritten(planted: Planted, tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_what_exists_is_not_overwritten(planted: Planted, tmp_path: Path, form: str) -> None:
     target = tmp_path / "there"
     target.write_text("mine")
     with pytest.raises(UsageError, match="file exists"):
-        export_disk(planted.view(), DISK, target, format)  # type: ignore[arg-type]
+        export_disk(planted.view(), DISK, target, form)  # type: ignore[arg-type]
     assert target.read_text() == "mine"
     dangling = tmp_path / "dangling"
     dangling.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="file exists"):
-        export_disk(planted.view(), DISK, dangling, format)  # type: ignore[arg-type]
+        export_disk(planted.view(), DISK, dangling, form)  # type: ignore[arg-type]
 
 
 def test_a_name_taken_meanwhile_is_kept(planted: Planted, tmp_path: Path) -> None:
@@ -129,18 +129,18 @@ def test_a_volume_without_links(planted: Planted, tmp_path: Path, monkeypatch: p
         export_disk(planted.view(), DISK, raw, "raw")
 
 
-@pytest.mark.parametrize("format", ["raw", "qcow2"])
-def test_a_full_volume_is_said_and_leaves_nothing(planted: Planted, tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_a_full_volume_is_said_and_leaves_nothing(planted: Planted, tmp_path: Path, form: str) -> None:
     with largest_file(4 * CLUSTER), pytest.raises(StoreFullError, match="no space"):
-        export_disk(planted.view(), DISK, tmp_path / "disk", format)  # type: ignore[arg-type]
+        export_disk(planted.view(), DISK, tmp_path / "disk", form)  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == ["case"]
 
 
-@pytest.mark.parametrize("format", ["raw", "qcow2"])
-def test_a_damaged_case_ends_it_and_leaves_nothing(planted: Planted, tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_a_damaged_case_ends_it_and_leaves_nothing(planted: Planted, tmp_path: Path, form: str) -> None:
     planted.damage()
     with pytest.raises(DamagedError):
-        export_disk(planted.view(), DISK, tmp_path / "disk", format)  # type: ignore[arg-type]
+        export_disk(planted.view(), DISK, tmp_path / "disk", form)  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == ["case"]
 
 
