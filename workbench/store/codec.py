@@ -5,6 +5,7 @@ Refuses to know where blocks come from or go to. Compressors are kept per thread
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ __all__ = [
     "block_ids",
     "choose_xor",
     "compress",
+    "compressors",
     "decompress",
     "differ",
     "digest_of",
@@ -35,14 +37,35 @@ LEVEL = 3
 _local = threading.local()
 
 
+_GIVE_WAY = 10
+"""Niceness of what compresses: it is in no hurry, and guests on the same processors are."""
+
+
 @cache
 def pool() -> ThreadPoolExecutor:
-    """Return the threads that compress and decompress: zstd lets go of the interpreter meanwhile."""
-    return ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 1)), thread_name_prefix="zstd")
+    """Return the threads that decompress: zstd lets go of the interpreter meanwhile."""
+    return ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 1)), thread_name_prefix="unzstd")
 
 
-# A forked child has none of our threads.
-os.register_at_fork(after_in_child=pool.cache_clear)
+@cache
+def compressors() -> ThreadPoolExecutor:
+    """Return the threads that compress, while the guest runs: one processor is left to it, and they give way."""
+    threads = max(1, min(3, (os.cpu_count() or 1) - 1))
+    return ThreadPoolExecutor(threads, thread_name_prefix="zstd", initializer=_give_way)
+
+
+def _give_way() -> None:
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _GIVE_WAY)  # of this thread alone, on Linux
+
+
+def _forget_threads() -> None:
+    """Forget threads that a forked child has none of."""
+    pool.cache_clear()
+    compressors.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget_threads)
 
 
 def words(blocks: U8) -> U64:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 import numpy as np
 
 from workbench.store.backend import Staged, Staging
-from workbench.store.codec import compress, pool
+from workbench.store.codec import compress, compressors
 from workbench.store.format import (
     FRAME_BYTES,
     ID_BYTES,
@@ -58,7 +58,7 @@ class _OpenPack:
 
     def close_frame(self, frame: _OpenFrame) -> None:
         """Have a frame compressed, and write whatever is ready."""
-        self._waiting.append((frame, pool().submit(compress, frame.content[: frame.count])))
+        self._waiting.append((frame, compressors().submit(compress, frame.content[: frame.count])))
         self.drain(_WINDOW)
 
     def drain(self, leave: int) -> None:
