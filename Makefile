@@ -16,7 +16,7 @@ demo: setup ## play an intrusion on a real guest, and rewind it
 	$(BIN)/python -m workbench.demo
 
 test: setup check ## every check, every test, on real guests
-	$(BIN)/python -m pytest
+	@.ci/test
 
 bench: setup ## measure captures, rewinds and the store
 	$(BIN)/python -m workbench.bench
