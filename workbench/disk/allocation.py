@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +59,8 @@ def free_runs(volume: Bytes, kind: str, opener: Opener) -> Iterator[tuple[int, i
     else:
         raise UnsupportedError(f"free space of {kind} cannot be told", cure="Ask for another file system.")
     for offset, length in joined(found):
-        length = min(length, volume.size - offset)
-        if length > 0:
-            yield offset, length
+        if offset < volume.size:
+            yield offset, min(length, volume.size - offset)
 
 
 def joined(runs: Iterable[tuple[int, int]]) -> _Runs:
@@ -81,7 +79,7 @@ def joined(runs: Iterable[tuple[int, int]]) -> _Runs:
 def _true_runs(flags: NDArray[np.bool_]) -> _Runs:
     """Yield (first, count) of the stretches that are true."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
-    yield from ((int(start), int(end - start)) for start, end in pairwise(edges.tolist()[:]) if flags[start])
+    yield from ((start, end - start) for start, end in edges.reshape(-1, 2).tolist())
 
 
 def _zero_bits(raw: bytes, count: int) -> _Runs:
@@ -104,11 +102,13 @@ def _ext(volume: Bytes) -> _Runs:
     groups = -(-max(0, blocks - first) // per_group) if per_group else 0
     if not groups or groups > _MOST_GROUPS or per_group > 8 * block * ratio:
         raise DiskError("the groups of blocks cannot be", groups=groups, per_group=per_group)
-    for group, at, unused in _groups(volume, raw, groups, block, first):
+    for group, at, used in _groups(volume, raw, groups, block, first):
         begin = first + group * per_group
         count = min(per_group, blocks - begin)
-        if unused:
-            continue  # its map was never written: it holds what mkfs put there, if anything
+        if used is not None:  # its map was never written
+            after = max([begin, *(each for each in used if begin < each <= begin + count)])
+            yield after * block, (begin + count - after) * block
+            continue
         bitmap = volume.read(at * block, block)
         if len(bitmap) < block:
             raise DiskError("a map of blocks lies outside of the volume", group=group)
@@ -116,9 +116,11 @@ def _ext(volume: Bytes) -> _Runs:
             yield (begin + start * ratio) * block, min(length * ratio, count - start * ratio) * block
 
 
-def _groups(volume: Bytes, superblock: bytes, groups: int, block: int, first: int) -> Iterator[tuple[int, int, bool]]:
-    """Yield number, block of the map, and whether the map was never written, of each group."""
-    incompatible = struct.unpack_from("<I", superblock, 0x60)[0]
+def _groups(
+    volume: Bytes, superblock: bytes, groups: int, block: int, first: int
+) -> Iterator[tuple[int, int, tuple[int, ...] | None]]:
+    """Yield number and block of the map of each group, and, if that was never written, the ends of what is in use."""
+    incompatible, readonly = struct.unpack_from("<II", superblock, 0x60)
     size = struct.unpack_from("<H", superblock, 0xFE)[0] if incompatible & 0x80 else 32
     if size < 32 or size > block or size & (size - 1):
         raise DiskError("descriptors of groups of a size that cannot be", size=size)
@@ -127,12 +129,19 @@ def _groups(volume: Bytes, superblock: bytes, groups: int, block: int, first: in
     table = volume.read((first + 1) * block, groups * size)
     if len(table) < groups * size:
         raise DiskError("the table of groups lies outside of the volume", groups=groups)
-    checked = bool(struct.unpack_from("<I", superblock, 0x64)[0] & 0x410)  # gdt_csum, metadata_csum
+    reserved = struct.unpack_from("<H", superblock, 0xCE)[0] + -(-groups * size // block) + 1
+    (per_group,), (inodes,) = (struct.unpack_from("<I", superblock, each) for each in (0x20, 0x28))
+    (inode,) = struct.unpack_from("<H", superblock, 0x58)
+    inode_blocks = -(-inodes * inode // block)
     for group in range(groups):
-        at = group * size
-        high = struct.unpack_from("<I", table, at + 0x20)[0] if size >= 64 else 0
-        flags = struct.unpack_from("<H", table, at + 0x12)[0]
-        yield group, high << 32 | struct.unpack_from("<I", table, at)[0], bool(checked and flags & 2)
+        at = [struct.unpack_from("<I", table, group * size + each)[0] for each in (0, 4, 8)]
+        if size >= 64:
+            high = struct.unpack_from("<III", table, group * size + 0x20)
+            at = [upper << 32 | lower for upper, lower in zip(high, at, strict=True)]
+        flags = struct.unpack_from("<H", table, group * size + 0x12)[0]
+        unused = readonly & 0x410 and flags & 2  # gdt_csum or metadata_csum, BLOCK_UNINIT
+        ends = (first + group * per_group + reserved, at[0] + 1, at[1] + 1, at[2] + inode_blocks)
+        yield group, at[0], ends if unused else None
 
 
 # NTFS.
@@ -189,7 +198,9 @@ def _entries(raw: bytes, bits: int) -> NDArray[np.uint32]:
     if bits == 32:
         return np.frombuffer(raw[: len(raw) & ~3], "<u4").astype(np.uint32) & 0x0FFFFFFF
     triples = np.frombuffer(raw[: len(raw) - len(raw) % 3], np.uint8).reshape(-1, 3).astype(np.uint32)
-    pairs = np.stack((triples[:, 0] | (triples[:, 1] & 15) << 8, triples[:, 1] >> 4 | triples[:, 2] << 4), axis=1)
+    pairs = np.empty((len(triples), 2), np.uint32)
+    pairs[:, 0] = triples[:, 0] | (triples[:, 1] & 15) << 8
+    pairs[:, 1] = triples[:, 1] >> 4 | triples[:, 2] << 4
     return pairs.reshape(-1)
 
 

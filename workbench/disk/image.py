@@ -19,7 +19,7 @@ from workbench.errors import DiskError
 from workbench.store import CaptureView
 from workbench.store.lru import BoundedCache
 
-__all__ = ["Bytes", "Image", "Overlay", "Piece", "Slice", "SparseBytes"]
+__all__ = ["Bytes", "Image", "Overlay", "Piece", "Slice", "SparseBytes", "joined_ranges"]
 
 _CACHE = 32 << 20
 """Bytes of clusters kept."""
@@ -260,7 +260,7 @@ class Overlay:
         for index in self._touched(offset, end - offset):
             begin = max(offset, index * self.cluster)
             found.append((begin, min(end, (index + 1) * self.cluster) - begin))
-        yield from _merged(found)
+        yield from joined_ranges(found)
 
     def digest(self) -> str:
         """Return the BLAKE3 (hex) of the changed clusters: for each the number (8 bytes, little) and its content."""
@@ -283,7 +283,7 @@ class Overlay:
         return digest.hexdigest()
 
 
-def _merged(found: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def joined_ranges(found: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Yield ranges in order, those that touch or overlap as one."""
     start = end = -1
     for begin, length in sorted(found):
@@ -413,4 +413,4 @@ class Slice:
         for at, disk, count in self.places(offset, length):
             if disk >= 0:
                 found += [(at + begin - disk, size) for begin, size in self.under.stretches(disk, count)]
-        yield from _merged(found)
+        yield from joined_ranges(found)
