@@ -1,0 +1,108 @@
+"""Moments' disks at hand: opened file systems, walks and maps of extents, made once for each capture.
+
+What is a function of a capture alone is kept: in memory, and by a keeper (an answer cache) if one is given. Refuses
+to keep file systems of many moments open: each holds clusters in memory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+import pandas as pd
+
+from workbench.disk.extentmap import EXTENTS, extent_frame
+from workbench.disk.parts import Part
+from workbench.disk.walk import WALK, walk_frame
+from workbench.model import CaptureId
+from workbench.store import CaptureView, CaseStore
+from workbench.store.lru import BoundedCache
+
+__all__ = ["Keeper", "Moments", "OpenParts"]
+
+OpenParts = Callable[[CaptureView], list[Part]]
+"""Opens the file systems of a moment."""
+_OPEN = 3
+"""Moments whose file systems are held open."""
+_KEPT = 40_000_000
+"""Cells of frames kept in memory."""
+
+
+class Keeper(Protocol):
+    """Who keeps frames for other processes and days."""
+
+    def get(self, capture: CaptureId, question: str) -> pd.DataFrame | None:
+        """Return what was kept, or None."""
+
+    def put(self, capture: CaptureId, question: str, frame: pd.DataFrame) -> None:
+        """Keep a frame."""
+
+
+class Moments:
+    """The disks of a case's captures.
+
+    Parameters
+    ----------
+    store : CaseStore
+    opener : callable
+        Opens a moment's parts.
+    keeper : Keeper, optional
+    """
+
+    def __init__(self, store: CaseStore, opener: OpenParts, keeper: Keeper | None = None) -> None:
+        self.store = store
+        self._opener = opener
+        self._keeper = keeper
+        self._open: OrderedDict[CaptureId, list[Part]] = OrderedDict()
+        self._frames: BoundedCache[tuple[CaptureId, str], pd.DataFrame] = BoundedCache(_KEPT)
+
+    def parts(self, capture: CaptureId) -> list[Part]:
+        """Return a moment's file systems, opened.
+
+        Raises
+        ------
+        UsageError
+            If the case does not have the capture.
+        DiskError, StoreError
+        """
+        if capture not in self._open:
+            while len(self._open) >= _OPEN:
+                self._open.popitem(last=False)
+            self._open[capture] = self._opener(self.store.view(capture))
+        self._open.move_to_end(capture)
+        return self._open[capture]
+
+    def walk(self, capture: CaptureId) -> pd.DataFrame:
+        """Return `walk_frame` of a capture, made once.
+
+        Raises
+        ------
+        DiskError, StoreError
+        """
+        return self._frame(capture, WALK, lambda: walk_frame(self.parts(capture)))
+
+    def extents(self, capture: CaptureId) -> pd.DataFrame:
+        """Return `extent_frame` of a capture, made once.
+
+        Raises
+        ------
+        DiskError, StoreError
+        """
+        return self._frame(capture, EXTENTS, lambda: extent_frame(self.parts(capture), self.walk(capture)))
+
+    def _frame(self, capture: CaptureId, question: str, made: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        frame = self._frames.get((capture, question))
+        if frame is None and self._keeper is not None:
+            frame = self._keeper.get(capture, question)
+        if frame is None:
+            frame = made()
+            if self._keeper is not None:
+                self._keeper.put(capture, question, frame)
+        self._frames.put((capture, question), frame, frame.size)
+        return frame
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._open.clear()
+        self._frames.clear()
