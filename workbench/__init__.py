@@ -7,6 +7,7 @@ The map of the house, a room per verb; imports only go downward:
 bench       measures captures, rewinds and the store
 demo        a small guest that plants its own truth
 cli         one module per verb
+notebook    what an analyst sees and touches in JupyterLab: widgets, pictures, magics
 case        the one door: what notebooks, server and command line all use
 rewind      store to guest: plan, in place, clone
 memory      what a moment's memory says: Volatility, lifelines, page owners
@@ -56,6 +57,11 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_ROOMS.get(name, "workbench.case")), name)
+
+
+def load_ipython_extension(ipython: object) -> None:
+    """Give a notebook the pictures of our objects and `%wb`; for `%load_ext workbench`."""
+    importlib.import_module("workbench.notebook.magics").load(ipython)
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,214 @@
+"""The history of a case as a page draws it: lanes, columns of numbers, marks, forks.
+
+Reads `case.timeline` and `case.marks` and nothing else, and keeps no text of a guest that is not inert. Refuses to hold
+more lanes or marks than a page can show: the rest is counted and said.
+
+Layout of the columns, little-endian, one after another, n captures by time: milliseconds since 1970 (f64); the first 16
+digits of the id (two u32, the higher first); pages and clusters written, in pages (f32); lane (u16); mode (u8, index
+into `MODES`). 23 bytes a capture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from workbench.model import CLUSTER, PAGE, CaptureMode, GuestRecord, Mark
+from workbench.notebook.text import inert
+
+__all__ = ["MODES", "MOST_LANES", "MOST_MARKS", "PREFIX", "History", "Source", "read_history"]
+
+MODES = tuple(each.value for each in CaptureMode)
+PREFIX = 16
+"""Digits of an id that a page knows a capture by."""
+MOST_LANES = 200
+MOST_MARKS = 5000
+_REWIND = "rewind"
+_NS_PER_MS = 1e6
+
+
+class Source(Protocol):
+    """What a case offers to be drawn; `workbench.case.Case` is one."""
+
+    def guests(self) -> list[GuestRecord]:
+        """Return the guests."""
+
+    def timeline(self, guest: str | None = None) -> pd.DataFrame:
+        """Return the captures of a guest, oldest first."""
+
+    def marks(self, guest: str | None = None) -> list[Mark]:
+        """Return the marks of a guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All captures of some guests, by time.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        As `Case.timeline`, with guest (str, UUID) and lane (int64).
+    lanes : list of dict
+        label, guest (inert texts), branch.
+    marks : list of dict
+        name, note, kind (inert texts), time (ms), lane, capture (first digits of its id, or "").
+    forks : list of dict
+        Where a rewind happened: time and lane it went back to, time and lane that it went on at.
+    here : list of dict
+        time, lane of the capture that each guest's present continues.
+    untold : str
+        What was left out, in words.
+    """
+
+    frame: pd.DataFrame
+    lanes: list[dict[str, Any]]
+    marks: list[dict[str, Any]]
+    forks: list[dict[str, Any]]
+    here: list[dict[str, Any]]
+    untold: str
+
+    @property
+    def ids(self) -> list[str]:
+        """The captures' whole ids."""
+        return list(self.frame["id"])
+
+    def columns(self, since: int = 0) -> bytes:
+        """Return the columns of the captures from position `since` on; layout above."""
+        frame = self.frame.iloc[since:]
+        digits = np.frombuffer(bytes.fromhex("".join(each[:PREFIX] for each in frame["id"])), ">u4").reshape(-1, 2)
+        written = frame["dirty_pages"].fillna(0).to_numpy("f4") + frame["dirty_clusters"].fillna(0).to_numpy("f4") * (
+            CLUSTER // PAGE
+        )
+        parts = (
+            _milliseconds(frame).astype("<f8"),
+            digits[:, 0].astype("<u4"),
+            digits[:, 1].astype("<u4"),
+            written.astype("<f4"),
+            frame["lane"].to_numpy("<u2"),
+            _modes(frame).astype("u1"),
+        )
+        return b"".join(part.tobytes() for part in parts)
+
+    def goes_on_from(self, earlier: History) -> bool:
+        """Say whether the earlier history stands unchanged at the beginning of this one."""
+        count = len(earlier.frame)
+        same = self.lanes[: len(earlier.lanes)] == earlier.lanes
+        return same and list(self.frame["id"].iloc[:count]) == list(earlier.frame["id"])
+
+
+def read_history(source: Source, guests: Sequence[str] | None = None) -> History:
+    """Read the history of some guests (names or UUIDs); of all without.
+
+    Raises
+    ------
+    StoreError
+        DamagedError, FormatError among them.
+    """
+    known = [each for each in source.guests() if guests is None or each.name in guests or each.id in guests]
+    frames = [source.timeline(each.id).assign(guest=str(each.id)) for each in known]
+    if not frames or not any(len(each) for each in frames):
+        return History(pd.DataFrame(), [], [], [], [], "no captures")
+    frame = pd.concat(frames, ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
+    lanes, frame = _lanes(frame, known)
+    position = {str(capture): at for at, capture in enumerate(frame["id"])}
+    told = [(guest, mark) for guest in known for mark in source.marks(guest.id)]
+    shown = sorted(told, key=lambda each: each[1].time_ns)[-MOST_MARKS:]
+    at_ms = _milliseconds(frame)
+    marks = [_mark(mark, guest, frame, at_ms, position) for guest, mark in shown]
+    return History(
+        frame,
+        lanes,
+        marks,
+        _forks(frame, position),
+        [
+            _here(frame, guest, [mark for whose, mark in told if whose is guest], position)
+            for guest in _with(frame, known)
+        ],
+        _untold(frame, lanes, len(told) - len(shown)),
+    )
+
+
+def _with(frame: pd.DataFrame, known: Sequence[GuestRecord]) -> list[GuestRecord]:
+    """Return the guests that have captures."""
+    having = set(frame["guest"])
+    return [guest for guest in known if guest.id in having]
+
+
+def _lanes(frame: pd.DataFrame, known: Sequence[GuestRecord]) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """Give each guest's branches a lane, by guest and number; what is past the last lane shares it."""
+    names = {str(guest.id): inert(guest.name, 80) for guest in known}
+    pairs = frame[["guest", "branch"]].drop_duplicates()
+    order = {guest: at for at, guest in enumerate(names)}
+    keys = sorted(((order[guest], guest, branch) for guest, branch in pairs.itertuples(index=False)))
+    lane = {(guest, branch): min(at, MOST_LANES - 1) for at, (_, guest, branch) in enumerate(keys)}
+    told = [
+        {"label": names[guest] + (f" / {branch}" if branch else ""), "guest": names[guest], "branch": int(branch)}
+        for _, guest, branch in keys[:MOST_LANES]
+    ]
+    numbers = [lane[pair] for pair in zip(frame["guest"], frame["branch"], strict=True)]
+    return told, frame.assign(lane=np.array(numbers, np.int64))
+
+
+def _forks(frame: pd.DataFrame, position: dict[str, int]) -> list[dict[str, Any]]:
+    """Return the first capture of each branch that follows one of another."""
+    at_ms = _milliseconds(frame)
+    lanes = frame["lane"].to_numpy()
+    forks = []
+    for at in frame.drop_duplicates(["guest", "branch"]).index:
+        parent = position.get(str(frame["parent"].iloc[at]))
+        if parent is not None and lanes[parent] != lanes[at]:
+            forks.append({"from_time": float(at_ms[parent]), "from": int(lanes[parent])} | _place(at_ms, lanes, at))
+    return forks
+
+
+def _place(at_ms: npt.NDArray[np.float64], lanes: npt.NDArray[np.int64], at: int) -> dict[str, Any]:
+    return {"time": float(at_ms[at]), "lane": int(lanes[at])}
+
+
+def _mark(
+    mark: Mark, guest: GuestRecord, frame: pd.DataFrame, at_ms: npt.NDArray[np.float64], position: dict[str, int]
+) -> dict[str, Any]:
+    at = position.get(str(mark.capture), -1)
+    if at < 0:  # no capture was taken for it: the newest one of its guest at or before it
+        earlier = frame.index[(frame["guest"] == guest.id) & (at_ms <= mark.time_ns / _NS_PER_MS)]
+        at = int(earlier[-1]) if len(earlier) else -1
+    return {
+        "name": inert(mark.name, 80),
+        "note": inert(mark.note),
+        "kind": inert(mark.kind, 24),
+        "time": mark.time_ns / _NS_PER_MS,
+        "lane": int(frame["lane"].iloc[at]) if at >= 0 else 0,
+        "capture": str(frame["id"].iloc[at])[:PREFIX] if at >= 0 else "",
+    }
+
+
+def _here(frame: pd.DataFrame, guest: GuestRecord, marks: list[Mark], position: dict[str, int]) -> dict[str, Any]:
+    """Return the newest capture of a guest, or the target of a later rewind (docs/design.md, 6)."""
+    at = int(frame.index[frame["guest"] == guest.id][-1])
+    last_ns = frame["time"].iloc[at].value
+    rewinds = [each for each in marks if each.kind == _REWIND and each.capture in position]
+    newest = max(rewinds, key=lambda each: each.time_ns, default=None)
+    if newest is not None and newest.time_ns > last_ns:
+        at = position[str(newest.capture)]
+    return _place(_milliseconds(frame), frame["lane"].to_numpy(), at)
+
+
+def _untold(frame: pd.DataFrame, lanes: Sequence[Any], marks: int) -> str:
+    branches = len(frame[["guest", "branch"]].drop_duplicates())
+    told = [f"{branches - len(lanes)} further branches share the last lane"] if branches > len(lanes) else []
+    return "; ".join([*told, *([f"{marks} older marks are not shown"] if marks else [])])
+
+
+def _milliseconds(frame: pd.DataFrame) -> npt.NDArray[np.float64]:
+    nanoseconds: npt.NDArray[np.int64] = frame["time"].dt.as_unit("ns").astype("int64").to_numpy(np.int64)
+    return nanoseconds / _NS_PER_MS
+
+
+def _modes(frame: pd.DataFrame) -> npt.NDArray[np.uint8]:
+    codes = {mode: at for at, mode in enumerate(MODES)}
+    return np.array([codes.get(mode, codes["continuous"]) for mode in frame["mode"]], np.uint8)
