@@ -55,13 +55,13 @@ class Client:
     def __init__(self, path: Path, flags: int = 3) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(20)
-        self.socket.connect(str(path))
         try:
+            self.socket.connect(str(path))
             self.greeting = self.take(18)
+            self.socket.sendall(struct.pack(">I", flags))
         except BaseException:
             self.socket.close()
             raise
-        self.socket.sendall(struct.pack(">I", flags))
 
     def __enter__(self) -> Self:
         return self
