@@ -86,7 +86,7 @@ def _intruder(report: MemoryReport) -> Table:
         ("process", f"{process['name']}, pid {process['pid']}, runs {process['executable']}"),
         ("started", f"{process['started']:%H:%M:%S} UTC, by the guest's clock"),
         ("first captured", f"{report.first_seen:%H:%M:%S} UTC, {report.first_mark}"),
-        ("its mark", f"{page['address']:#x}, in a page of {page['process']} ({page['path']}), rule {page['rule']}"),
+        ("its mark", f"{page['address']:#x}, in a page of {page['process']} ({page['where']}), rule {page['rule']}"),
         ("backdoor", report.listens),
     ]
     for cells in rows:

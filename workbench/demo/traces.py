@@ -40,7 +40,7 @@ class MemoryReport:
     first_mark : str
         That capture's mark.
     page : dict
-        rule, address, owner, pid, process, time: the first page of that process with the intruder's mark.
+        rule, address, where (file or "[heap]" ...), pid, process, time: the first page of that process with the intruder's mark.
     listens : str
         The address and port of the backdoor, and since when.
     """
@@ -81,7 +81,7 @@ def look_into_memory(case: Case, planted: dict[str, dict[str, Any]]) -> MemoryRe
         process,
         life["first_seen"],
         marks.get(life["first_capture"], life["first_capture"][:12]),
-        page.iloc[0].to_dict(),
+        page.assign(where=page["path"].fillna(page["detail"])).iloc[0].to_dict(),
         _listening(case, planted["backdoor"]["port"]),
     )
 
