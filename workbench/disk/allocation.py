@@ -196,12 +196,12 @@ def _entries(raw: bytes, bits: int) -> NDArray[np.uint32]:
     if bits == 16:
         return np.frombuffer(raw[: len(raw) & ~1], "<u2").astype(np.uint32)
     if bits == 32:
-        return np.frombuffer(raw[: len(raw) & ~3], "<u4").astype(np.uint32) & 0x0FFFFFFF
+        return np.frombuffer(raw[: len(raw) & ~3], "<u4").astype(np.uint32) & np.uint32(0x0FFFFFFF)
     triples = np.frombuffer(raw[: len(raw) - len(raw) % 3], np.uint8).reshape(-1, 3).astype(np.uint32)
     pairs = np.empty((len(triples), 2), np.uint32)
     pairs[:, 0] = triples[:, 0] | (triples[:, 1] & 15) << 8
     pairs[:, 1] = triples[:, 1] >> 4 | triples[:, 2] << 4
-    return pairs.reshape(-1)
+    return pairs.ravel()
 
 
 def _exfat(volume: Bytes) -> _Runs:

@@ -507,8 +507,12 @@ class TskFileSystem:
             named.add(int(meta.addr))
             yield self._entry(path, file, deleted=True)
         for name, file in self._listed(self._orphans, "/$OrphanFiles"):
-            if file.info.meta is not None and int(file.info.meta.addr) not in named:
-                yield self._entry(f"/$OrphanFiles/{_decoded(name)}", file, deleted=True)
+            inode = int(file.info.name.meta_addr)
+            if inode not in named:
+                try:
+                    yield self._entry(f"/$OrphanFiles/{_decoded(name)}", self._open_meta(inode), deleted=True)
+                except DiskError:
+                    self.note(f"the deleted inode {inode} cannot be read")
 
     def unallocated(self) -> Iterator[Extent]:
         """Yield the runs that no file uses (`file_offset` is 0).
