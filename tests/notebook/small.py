@@ -22,6 +22,7 @@ BACKWARDS = "\u202egnp.exe\u2066 \u05d0\u05d1\u05d2"
 LONG = "A" * 10_000
 HOSTILE = (MARKUP, CONTROL, BACKWARDS, LONG, "&lt;b&gt; ' \" ` ${1} ]]>")
 RAM = RegionSpec("pc.ram", RegionKind.MEMORY, 16 * 4096, 4096)
+LAYOUT = RegionSpec("state:layout", RegionKind.STATE, 0, 4096)
 DISK = RegionSpec(f"disk:{MARKUP}", RegionKind.DISK, 8 * 65536, 65536)
 
 
@@ -45,7 +46,8 @@ class Forked:
         return self
 
     def take(self, writer: Any, second: int, branch: int | None = None, reason: str = "") -> None:
-        with writer.begin([RAM, DISK], branch=branch) as transaction:
+        with writer.begin([RAM, DISK, LAYOUT], branch=branch) as transaction:
+            transaction.put_stream(LAYOUT.name, b"{}")
             transaction.put(RAM.name, np.array([second % 16]), np.full((1, 4096), second + 1, np.uint8))
             transaction.put(DISK.name, np.array([second % 8]), np.full((1, 65536), second + 1, np.uint8))
             mode = CaptureMode.EVENT if second == 22 else CaptureMode.CONTINUOUS
@@ -56,6 +58,7 @@ class Forked:
     def append(self, second: int) -> None:
         store = CaseStore.open(self.path)
         with store.writer(GUEST) as writer:
+            writer.move_to(self.ids[max(self.ids)])
             self.take(writer, second)
 
 

@@ -80,6 +80,8 @@ class History:
     def columns(self, since: int = 0) -> bytes:
         """Return the columns of the captures from position `since` on; layout above."""
         frame = self.frame.iloc[since:]
+        if frame.empty:
+            return b""
         digits = np.frombuffer(bytes.fromhex("".join(each[:PREFIX] for each in frame["id"])), ">u4").reshape(-1, 2)
         written = frame["dirty_pages"].fillna(0).to_numpy("f4") + frame["dirty_clusters"].fillna(0).to_numpy("f4") * (
             CLUSTER // PAGE
@@ -112,7 +114,7 @@ def read_history(source: Source, guests: Sequence[str] | None = None) -> History
     known = [each for each in source.guests() if guests is None or each.name in guests or each.id in guests]
     frames = [source.timeline(each.id).assign(guest=str(each.id)) for each in known]
     if not frames or not any(len(each) for each in frames):
-        return History(pd.DataFrame(), [], [], [], [], "no captures")
+        return History(pd.DataFrame(columns=["id", "time", "guest", "lane"]), [], [], [], [], "no captures")
     frame = pd.concat(frames, ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
     lanes, frame = _lanes(frame, known)
     position = {str(capture): at for at, capture in enumerate(frame["id"])}

@@ -24,8 +24,8 @@ function decode(views) {
     for (const name of Object.keys(part)) data[name].set(part[name], at);
     at += part.time.length;
   }
-  // How tall a capture is drawn, 5 to 18 pixels: the order of magnitude of what it wrote.
-  for (let i = 0; i < n; i++) data.height[i] = 5 + Math.min(13, Math.log2(1 + data.written[i]));
+  // How tall a capture is drawn, 4 to 18 pixels: the order of magnitude of what it wrote, up to a million pages.
+  for (let i = 0; i < n; i++) data.height[i] = 4 + 14 * Math.min(1, Math.log2(1 + data.written[i]) / 20);
   return data;
 }
 

@@ -76,8 +76,8 @@ function paintLanes(g, s) {
 }
 
 function paintForks(g, s) {
-  g.strokeStyle = RED; g.lineWidth = 2;
   for (const fork of s.forks) {
+    g.strokeStyle = RED; g.lineWidth = 2;
     const x = s.view.x(fork.from_time), y = laneY(fork.from), to = s.view.x(fork.time), end = laneY(fork.lane);
     g.beginPath(); g.moveTo(x, y); g.bezierCurveTo(x, (y + end) / 2, to, (y + end) / 2, to, end); g.stroke();
     shape(g, "circle", x, y, 4, RED, s.colours.paper);
@@ -137,7 +137,8 @@ function paintChosen(g, s, height) {
     const x = view.x(here.time), y = laneY(here.lane);
     if (x < GUTTER || x > view.width) continue;
     g.strokeStyle = GREEN; g.lineWidth = 2; g.beginPath(); g.arc(x, y, 6, 0, 7); g.stroke();
-    g.fillStyle = ink; g.textAlign = "right"; g.fillText("you are here", x - 9, y - 11); g.textAlign = "left";
+    g.textAlign = "right"; g.strokeStyle = paper; g.lineWidth = 3; g.strokeText("you are here", x - 9, y + 11);
+    g.fillStyle = ink; g.fillText("you are here", x - 9, y + 11); g.textAlign = "left";
   }
   for (const [at, dashed] of [[s.preview, true], [s.cursor, false]]) {
     if (at < 0 || at >= data.n) continue;
@@ -157,8 +158,8 @@ function paint(s) {
   paintAxis(g, s, height);
   paintLanes(g, s);
   g.save(); g.beginPath(); g.rect(GUTTER - 10, 0, s.view.width, height); g.clip();
-  paintForks(g, s);
   s.drawn = paintCaptures(g, s);
+  paintForks(g, s);
   paintMarks(g, s);
   paintChosen(g, s, height);
   g.restore();

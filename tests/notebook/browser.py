@@ -1,0 +1,92 @@
+"""Headless Chromium over a page that shows a widget with a model that stands in for JupyterLab's.
+
+The page holds the widget's own module and style; nothing else is served, and no name but 127.0.0.1 resolves. What the
+page asks for is read from the browser's own log.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+
+PAGE = (Path(__file__).parent / "page.html").read_text()
+BINARY = ("columns", "fresh")
+JUPYTER = {
+    "light": "--jp-layout-color1:#fff;--jp-layout-color2:#eee;--jp-layout-color3:#bdbdbd;--jp-ui-font-color1:#212121;"
+    "--jp-ui-font-color2:#616161;--jp-border-color2:#e0e0e0;--jp-brand-color1:#1976d2;background:#fff",
+    "dark": "--jp-layout-color1:#111;--jp-layout-color2:#212121;--jp-layout-color3:#424242;--jp-ui-font-color1:#fff;"
+    "--jp-ui-font-color2:#bdbdbd;--jp-border-color2:#616161;--jp-brand-color1:#2196f3;background:#111",
+}
+
+
+def page_of(widget: Any, theme: str = "light") -> dict[str, tuple[str, str]]:
+    """The files of a page that shows a widget: path -> type and text."""
+    state = {
+        name: base64.b64encode(getattr(widget, name)).decode() if name in BINARY else getattr(widget, name)
+        for name in widget.trait_names(sync=True)
+        if not name.startswith("_") and name not in ("layout", "tabbable", "tooltip")
+    }
+    told = json.dumps(state).replace("<", "\\u003c")
+    body = f'data-jp-theme-light="{str(theme == "light").lower()}" style="{JUPYTER[theme]}"'
+    html = PAGE % {"css": widget._css, "state": told, "binary": json.dumps(BINARY), "body": body}
+    return {"/": ("text/html; charset=utf-8", html), "/widget.js": ("text/javascript; charset=utf-8", widget._esm)}
+
+
+@contextmanager
+def served(files: dict[str, tuple[str, str]]) -> Iterator[str]:
+    """Serve files on 127.0.0.1; gives the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            kind, text = files.get(self.path, ("text/plain", ""))
+            self.send_response(200 if self.path in files else 404)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def chromium() -> Iterator[webdriver.Chrome]:
+    """A browser for which no other machine exists."""
+    options = Options()
+    options.binary_location = "/usr/bin/chromium"
+    for word in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--window-size=1100,900",
+        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    ):  # fmt: skip
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    browser = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+def requests_of(browser: webdriver.Chrome) -> list[str]:
+    """The addresses that pages asked for since the last look."""
+    entries = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]
+    return [each["params"]["request"]["url"] for each in entries if each["method"] == "Network.requestWillBeSent"]
