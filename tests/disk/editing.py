@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workbench.disk.image import Image, Slice
 from workbench.disk.moments import Moments
-from workbench.disk.parts import Part
+from workbench.disk.parts import Opened, Part
 from workbench.disk.tsk import open_tsk
 from workbench.model import CaptureId
 from workbench.store import CaptureView
@@ -20,7 +20,7 @@ from .images import case_of, run, sparse
 OPTIONS = ("-t", "ext4", "-O", "inline_data", "-I", "256", "-b", "4096", "-U", "11111111-2222-3333-4444-555555555555")
 
 
-def whole_disks(view: CaptureView) -> list[Part]:
+def whole_disks(view: CaptureView) -> Opened:
     """The opener of these tests: every disk is one file system, nothing is replayed."""
     parts = []
     for region in view.record.regions:
@@ -29,7 +29,7 @@ def whole_disks(view: CaptureView) -> list[Part]:
         volume = Slice.of(image, 0, image.size)
         mount = "/" if not parts else f"/{name}"
         parts.append(Part(name, mount, name, volume, image, open_tsk(volume)))
-    return parts
+    return Opened(parts)
 
 
 def sha(content: bytes) -> str:

@@ -69,7 +69,8 @@ def changed_files(
         sha256_after (str or NA), clusters (int64, clusters of 64 KiB with changed bytes of its content), source (str:
         "disk" or "journal"), state (str), note (str: why there is no digest). By volume and path.
         A directory is "modified" if other names or inodes are in it. `attrs`: `damage_before`, `damage_after` (list
-        of str), `hashed` (int, contents read).
+        of str), `hashed` (int, contents read), `not_compared` (volumes that could not be opened at one of
+        the moments, and why: their files have no rows).
 
     Raises
     ------
@@ -79,15 +80,18 @@ def changed_files(
     """
     clusters = changed_clusters(moments.store, before, after)
     walks = moments.walk(before), moments.walk(after)
-    sides = [{part.name: part for part in moments.parts(capture)} for capture in (before, after)]
+    opened = [moments.opened(capture) for capture in (before, after)]
+    sides = [{part.name: part for part in each.parts} for each in opened]
+    unread = {name: words for each in opened for name, words in each.unread.items()}
     found, hashed = [], 0
-    for name in sorted(sides[0] | sides[1]):
+    for name in sorted((sides[0] | sides[1]).keys() - unread.keys()):
         volume = _Volume.opened(moments, (before, after), name, (sides[0].get(name), sides[1].get(name)), most)
         found += volume.compared(clusters, deep=deep, accesses=accesses)
         hashed += sum(hasher.count for hasher in volume.hashers if hasher is not None)
     frame = pd.concat(found, ignore_index=True) if found else _empty()
     frame.attrs.update(damage_before=walks[0].attrs.get("damage", []), damage_after=walks[1].attrs.get("damage", []))
     frame.attrs["hashed"] = hashed
+    frame.attrs["not_compared"] = {name: words for name, words in unread.items() if name in sides[0] | sides[1]}
     return frame
 
 

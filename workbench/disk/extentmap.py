@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -89,10 +90,16 @@ def _put_inode(part: Part, rows: _Rows, inode: int, size: int, kind: str) -> Non
         rows.put(ELSEWHERE, inode, Extent(0, -1, size))
         return
     for extent in found:
-        rows.put(HOLE if extent.offset < 0 else DATA, inode, extent)
+        rows.put(HOLE if extent.offset < 0 else DATA, inode, _with_slack(extent, part.filesystem.cluster))
     if not found and size and kind == "file":
         digest = _resident(part, inode, size)
         rows.put(RESIDENT if digest else ELSEWHERE, inode, Extent(0, -1, size), digest)
+
+
+def _with_slack(extent: Extent, cluster: int) -> Extent:
+    """Return an extent to the end of its last cluster: what lies past the content is the file's as well."""
+    over = -extent.length % cluster if cluster else 0
+    return replace(extent, length=extent.length + over) if over and extent.file_offset % cluster == 0 else extent
 
 
 def _bounded(part: Part, inode: int) -> list[Extent] | None:

@@ -13,7 +13,7 @@ from typing import Protocol
 import pandas as pd
 
 from workbench.disk.extentmap import EXTENTS, extent_frame
-from workbench.disk.parts import Part
+from workbench.disk.parts import Opened, Part, open_parts
 from workbench.disk.walk import WALK, walk_frame
 from workbench.model import CaptureId
 from workbench.store import CaptureView, CaseStore
@@ -21,7 +21,7 @@ from workbench.store.lru import BoundedCache
 
 __all__ = ["Keeper", "Moments", "OpenParts"]
 
-OpenParts = Callable[[CaptureView], list[Part]]
+OpenParts = Callable[[CaptureView], Opened]
 """Opens the file systems of a moment."""
 _OPEN = 3
 """Moments whose file systems are held open."""
@@ -30,7 +30,7 @@ _KEPT = 40_000_000
 
 
 class Keeper(Protocol):
-    """Who keeps frames for other processes and days."""
+    """Who keeps frames for other processes and days, `attrs` included; `columns.armoured` makes Arrow take names."""
 
     def get(self, capture: CaptureId, question: str) -> pd.DataFrame | None:
         """Return what was kept, or None."""
@@ -45,20 +45,31 @@ class Moments:
     Parameters
     ----------
     store : CaseStore
-    opener : callable
+    opener : callable, optional
         Opens a moment's parts.
     keeper : Keeper, optional
     """
 
-    def __init__(self, store: CaseStore, opener: OpenParts, keeper: Keeper | None = None) -> None:
+    def __init__(self, store: CaseStore, opener: OpenParts = open_parts, keeper: Keeper | None = None) -> None:
         self.store = store
         self._opener = opener
         self._keeper = keeper
-        self._open: OrderedDict[CaptureId, list[Part]] = OrderedDict()
+        self._open: OrderedDict[CaptureId, Opened] = OrderedDict()
         self._frames: BoundedCache[tuple[CaptureId, str], pd.DataFrame] = BoundedCache(_KEPT)
 
     def parts(self, capture: CaptureId) -> list[Part]:
         """Return a moment's file systems, opened.
+
+        Raises
+        ------
+        UsageError
+            If the case does not have the capture.
+        DiskError, StoreError
+        """
+        return self.opened(capture).parts
+
+    def opened(self, capture: CaptureId) -> Opened:
+        """Return a moment's file systems, with what could not be opened.
 
         Raises
         ------
@@ -80,7 +91,13 @@ class Moments:
         ------
         DiskError, StoreError
         """
-        return self._frame(capture, WALK, lambda: walk_frame(self.parts(capture)))
+        return self._frame(capture, WALK, lambda: self._walked(capture))
+
+    def _walked(self, capture: CaptureId) -> pd.DataFrame:
+        opened = self.opened(capture)
+        frame = walk_frame(opened.parts)
+        frame.attrs["damage"] = [*opened.findings, *frame.attrs["damage"]]
+        return frame
 
     def extents(self, capture: CaptureId) -> pd.DataFrame:
         """Return `extent_frame` of a capture, made once.

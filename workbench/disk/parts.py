@@ -1,19 +1,22 @@
 """The file systems of a moment as comparisons need them: which disk they lie on, and the bytes they were read from.
 
-A part is one mounted file system of one capture. Refuses to open anything: whoever opened a moment hands them over.
+A part is one mounted file system of one capture. Refuses to
+take a volume that could not be opened for an empty one: it is named.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from workbench.disk.filesystem import FileSystem
 from workbench.disk.image import Bytes, Slice
+from workbench.store import CaptureView
 from workbench.store.types import I64
 
-__all__ = ["Part", "no_ranges", "shown"]
+__all__ = ["Opened", "Part", "no_ranges", "open_parts", "shown"]
 
 
 def no_ranges() -> I64:
@@ -66,6 +69,57 @@ class Part:
             if piece.disk <= offset and offset + length <= piece.disk + piece.length:
                 return self.volume.read(offset - piece.disk + piece.offset, length)
         return self.raw.read(offset, length)
+
+
+@dataclass(slots=True)
+class Opened:
+    """The file systems of a capture.
+
+    Attributes
+    ----------
+    parts : list of Part
+    unread : dict of str to str
+        Volumes that are there and could not be opened, and why: nothing is known of what is in them.
+    findings : list of str
+        All that is wrong with the disks, a line each.
+    """
+
+    parts: list[Part]
+    unread: dict[str, str] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+
+
+def open_parts(view: CaptureView, directory: Path | None = None) -> Opened:
+    """Open the file systems of a capture, after replay.
+
+    Parameters
+    ----------
+    view : CaptureView
+    directory : Path, optional
+        Where the temporary copies for replays go.
+
+    Raises
+    ------
+    StoreError
+    """
+    from workbench.disk.mounted import open_disks
+
+    disks = open_disks(view, directory=directory)
+    parts = [
+        Part(
+            each.volume.name,
+            each.mount,
+            each.image.name,
+            each.replay.volume,
+            each.image,
+            each.filesystem,
+            np.array(each.replay.changed, np.int64).reshape(-1, 2),
+        )
+        for each in disks.mounted
+    ]
+    names = {part.name for part in parts}
+    unread = {volume.name: volume.note or volume.kind for volume in disks.volumes if volume.name not in names}
+    return Opened(parts, unread, [f"{each.volume}: {each.words}" for each in disks.findings])
 
 
 def shown(mount: str, path: str) -> str:

@@ -1,0 +1,186 @@
+"""What the fate of a path hangs on: the bytes of the disk from which its metadata and its content are read.
+
+As long as none of them changes, neither in its place nor by what the journal would write there, the path is as it
+was. For ext2, ext3 and ext4: the inode records and blocks of every directory on the way, of the file, and the blocks
+of their extent trees (Linux `fs/ext4/ext4_extents.h`). Refuses to answer (None) for what it cannot follow: then every
+moment has to be opened.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from workbench.disk.content import RunContent
+from workbench.disk.filesystem import Entry, Extent
+from workbench.disk.image import Image, Slice
+from workbench.disk.inodes import InodeTable, inode_table
+from workbench.disk.log_targets import needs_recovery, read_log
+from workbench.disk.parts import Part
+from workbench.disk.pieces import joined
+from workbench.errors import DiskError, UnsupportedError
+from workbench.model import CLUSTER
+from workbench.store import CaptureView
+from workbench.store.types import I64
+
+__all__ = ["Watch", "watch"]
+
+_JOURNAL = 8
+_EXTENTS_FLAG, _INLINE_FLAG = 0x80000, 0x10000000
+_EXTENTS_MAGIC = 0xF30A
+_MOST_NODES = 4096
+_TABLE = 17408
+"""Bytes of a GPT at a disk's beginning."""
+_NONE = b""
+
+
+@dataclass(slots=True)
+class Watch:
+    """What to look at in later captures.
+
+    Attributes
+    ----------
+    part : Part
+        Only its shape is used: its name, its volume's pieces.
+    block : int
+        Bytes of a block of the file system.
+    ranges : list of (int, int)
+        Offset and length on the disk of all that metadata is read from.
+    content : list of (int, int)
+        The same of the content.
+    journal : list of Extent
+        Where the journal lies in the volume.
+    """
+
+    part: Part
+    block: int
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    content: list[tuple[int, int]] = field(default_factory=list)
+    journal: list[Extent] = field(default_factory=list)
+
+    def clusters(self) -> I64:
+        """Return the clusters of the disk that all of it lies in."""
+        spans = [range(at // CLUSTER, -(-(at + length) // CLUSTER)) for at, length in self.ranges + self.content]
+        return np.unique(np.concatenate([np.array(span, np.int64) for span in spans]))
+
+    def content_clusters(self) -> I64:
+        """Return the clusters of the disk that the content lies in."""
+        spans = [range(at // CLUSTER, -(-(at + length) // CLUSTER)) for at, length in self.content]
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *(np.array(span, np.int64) for span in spans)]))
+
+    def logged(self, view: CaptureView, *, content_only: bool = False) -> bytes | None:
+        """Return a digest of what the journal of a capture would write over what is watched; None if it is not known.
+
+        Raises
+        ------
+        StoreError
+        """
+        raw = self.part.volume.over(Image(view, f"disk:{self.part.disk}"))
+        if not needs_recovery(raw.read(1024, 1024)):
+            return _NONE
+        size = max((run.file_offset + run.length for run in self.journal), default=0)
+        log = read_log(RunContent(raw, self.journal, size)) if size else None
+        if log is None or log.block != self.block:
+            return None
+        try:
+            return log.fingerprint(self._watched(log.copies.keys() | log.revoked.keys(), content_only))
+        except DiskError:
+            return None
+
+    def _watched(self, blocks: Iterable[int], content_only: bool) -> list[int]:
+        """Return which blocks of the file system are watched."""
+        pairs = self.content if content_only else self.ranges + self.content
+        ranges = joined(np.array(pairs, np.int64).reshape(-1, 2))
+        starts, ends = ranges[:, 0], ranges.sum(axis=1)
+        found = []
+        for each in blocks:
+            for _, disk, length in self.part.volume.places(each * self.block, self.block):
+                at = int(np.searchsorted(ends, disk, "right"))
+                if disk >= 0 and at < len(starts) and starts[at] < disk + length:
+                    found.append(each)
+                    break
+        return found
+
+
+def watch(part: Part, chain: list[Entry]) -> Watch | None:
+    """Return what a path hangs on; None where that cannot be told.
+
+    Parameters
+    ----------
+    part : Part
+    chain : list of Entry
+        The root, the directories on the way, and the file if it is there.
+
+    Raises
+    ------
+    StoreError
+    """
+    table = inode_table(part)
+    if table is None:
+        return None
+    found = Watch(part, part.filesystem.cluster)
+    if part.volume.pieces and part.volume.pieces[0].disk:
+        found.ranges.append((0, _TABLE))
+    try:
+        for entry in chain:
+            _put(found, table, entry)
+        found.journal = _in_volume(part.volume, list(part.filesystem.extents(_JOURNAL)))
+        found.ranges += table.on_disk(_JOURNAL)
+    except (DiskError, UnsupportedError, struct.error):
+        return None
+    return found
+
+
+def _put(found: Watch, table: InodeTable, entry: Entry) -> None:
+    record = table.record(entry.inode)
+    flags = struct.unpack_from("<I", record, 0x20)[0]
+    if (
+        not flags & (_EXTENTS_FLAG | _INLINE_FLAG)
+        and entry.kind in {"file", "directory"}
+        and entry.size > 12 * found.block
+    ):
+        raise DiskError("blocks by indirection are not followed here", inode=entry.inode)
+    found.ranges += table.on_disk(entry.inode)
+    if flags & _EXTENTS_FLAG:
+        found.ranges += _tree(found, record[0x28 : 0x28 + 60])
+    extents = (
+        [] if entry.kind not in {"file", "directory", "link"} else list(found.part.filesystem.extents(entry.inode))
+    )
+    mine = found.content if entry.kind == "file" else found.ranges
+    mine += [(extent.offset, extent.length) for extent in extents if extent.offset >= 0]
+
+
+def _tree(found: Watch, root: bytes) -> list[tuple[int, int]]:
+    """Return where the inner blocks of an extent tree lie on the disk."""
+    ranges: list[tuple[int, int]] = []
+    waiting, seen = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        magic, entries, _, depth = struct.unpack_from("<HHHH", node, 0)
+        if magic != _EXTENTS_MAGIC or not depth:
+            continue
+        for at in range(12, min(12 + 12 * entries, len(node) - 11), 12):
+            low, high = struct.unpack_from("<IH", node, at + 4)
+            block = high << 32 | low
+            if block in seen:
+                continue
+            seen.add(block)
+            if len(seen) > _MOST_NODES:
+                raise DiskError("a tree of extents with too many blocks", most=_MOST_NODES)
+            places = found.part.volume.places(block * found.block, found.block)
+            ranges += [(disk, length) for _, disk, length in places if disk >= 0]
+            waiting.append(found.part.volume.read(block * found.block, found.block).ljust(12, b"\0"))
+    return ranges
+
+
+def _in_volume(volume: Slice, extents: list[Extent]) -> list[Extent]:
+    """Return extents with offsets in the volume instead of on the disk."""
+    return [
+        Extent(extent.file_offset, extent.offset - piece.disk + piece.offset, extent.length)
+        for extent in extents
+        for piece in volume.pieces
+        if extent.offset >= 0 and piece.disk <= extent.offset < piece.disk + piece.length
+    ]
