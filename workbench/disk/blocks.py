@@ -104,11 +104,9 @@ class _Nothing:
 
 
 def _kind(image: Bytes, offset: int, length: int) -> str:
-    return "written" if any(any(image.read(at, CLUSTER)) for at in _steps(offset, length, image.size)) else "zeroed"
-
-
-def _steps(offset: int, length: int, size: int) -> range:
-    return range(offset, min(offset + length, size), CLUSTER)
+    end = min(offset + length, image.size)
+    parts = (image.read(at, min(CLUSTER, end - at)) for at in range(offset, end, CLUSTER))
+    return "written" if any(part.count(0) < len(part) for part in parts) else "zeroed"
 
 
 def _owned(

@@ -128,9 +128,11 @@ def _may_differ(moments: Moments, before: CaptureId, capture: CaptureId, seen: _
     watched = seen.watched
     if watched is None:
         return True
-    if len(np.intersect1d(changed.get(watched.part.disk, np.zeros(0, np.int64)), watched.clusters())):
+    mine = changed.get(watched.part.disk, np.zeros(0, np.int64))
+    views = moments.store.view(before), moments.store.view(capture)
+    if seen.logged is None or watched.written(*views, mine):
         return True
-    return seen.logged is None or watched.logged(moments.store.view(capture)) != seen.logged
+    return watched.logged(views[1]) != seen.logged
 
 
 def _open(
@@ -170,7 +172,8 @@ def _same_content(moments: Moments, before: CaptureId, capture: CaptureId, seen:
     if None in {seen.content_logged, now.content_logged} or seen.content_logged != now.content_logged:
         return False
     changed = changed_clusters(moments.store, before, capture).get(now.watched.part.disk, np.zeros(0, np.int64))
-    return not len(np.intersect1d(changed, now.watched.content_clusters()))
+    views = moments.store.view(before), moments.store.view(capture)
+    return not now.watched.written(*views, changed, content_only=True)
 
 
 def _chain(part: Part, path: str) -> tuple[list[Entry], bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -22,7 +22,7 @@ __all__ = ["Log", "needs_recovery", "read_log"]
 _MAGIC = 0xC03B3998
 _DESCRIPTOR, _COMMIT, _SUPER_2, _REVOKE = 1, 2, 4, 5
 _REVOKES, _64BIT, _ASYNC, _CSUM2, _CSUM3 = 1, 2, 4, 8, 16
-_SAME_UUID, _LAST = 2, 8
+_ESCAPED, _SAME_UUID, _LAST = 1, 2, 8
 _RECOVER = 4
 _MOST = 1 << 20
 """Blocks that are looked at in a journal at most."""
@@ -37,8 +37,9 @@ class Log:
     journal : RawIOBase
     block : int
         Bytes of a block.
-    copies : dict of int to list of (int, int)
-        Blocks of the file system: for each the transactions that have it, and where in the journal the copy is.
+    copies : dict of int to list of (int, int, bool)
+        Blocks of the file system: for each the transactions that have it, where in the journal the copy is, and
+        whether its first bytes are replaced there (they are the journal's magic number).
     revoked : dict of int to list of int
         Blocks, each with the transactions that revoke it.
     committed : set of int
@@ -47,22 +48,28 @@ class Log:
 
     journal: io.RawIOBase
     block: int
-    copies: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    copies: dict[int, list[tuple[int, int, bool]]] = field(default_factory=dict)
     revoked: dict[int, list[int]] = field(default_factory=dict)
     committed: set[int] = field(default_factory=set)
 
-    def fingerprint(self, blocks: Iterable[int]) -> bytes:
-        """Return what a replay does to blocks as a digest: the same digest, the same doing.
+    def fingerprint(self, ranges: Mapping[int, Sequence[tuple[int, int]]]) -> bytes:
+        """Return what a replay does to bytes of blocks as a digest: the same digest, the same doing.
+
+        Parameters
+        ----------
+        ranges : mapping of int to sequence of (int, int)
+            Blocks of the file system, and from where to where in each.
 
         Raises
         ------
         DiskError, StoreError
         """
         digest = blake3()
-        for each in sorted(blocks):
-            for sequence, at in self.copies.get(each, ()):
-                digest.update(f"{each} {sequence} {sequence in self.committed} ".encode())
-                digest.update(_at(self.journal, at * self.block, self.block))
+        for each, spans in sorted(ranges.items()):
+            for sequence, at, escaped in self.copies.get(each, ()):
+                copy = _at(self.journal, at * self.block, self.block)
+                told = b"".join(copy[begin:end] for begin, end in spans)
+                digest.update(f"{each} {sequence} {sequence in self.committed} {escaped} {len(told)} ".encode() + told)
             for sequence in self.revoked.get(each, ()):
                 digest.update(f"revoked {each} {sequence} {sequence in self.committed} ".encode())
         return digest.digest()
@@ -112,8 +119,8 @@ def _follow(log: Log, features: int, bounds: tuple[int, int], sequence: int, at:
         if magic != _MAGIC or number != sequence or kind not in {_DESCRIPTOR, _COMMIT, _REVOKE}:
             return True
         targets = _tags(raw, features) if kind == _DESCRIPTOR else []
-        for nth, target in enumerate(targets):
-            log.copies.setdefault(target, []).append((sequence, _wrapped(at + 1 + nth, first, last)))
+        for nth, (target, escaped) in enumerate(targets):
+            log.copies.setdefault(target, []).append((sequence, _wrapped(at + 1 + nth, first, last), escaped))
         for target in _revokes(raw, features) if kind == _REVOKE else ():
             log.revoked.setdefault(target, []).append(sequence)
         if kind == _COMMIT:
@@ -134,16 +141,17 @@ def _revokes(raw: bytes, features: int) -> list[int]:
     return [int.from_bytes(raw[at : at + size], "big") for at in range(16, end - size + 1, size)]
 
 
-def _tags(raw: bytes, features: int) -> list[int]:
-    """Return the blocks that a descriptor names."""
+def _tags(raw: bytes, features: int) -> list[tuple[int, bool]]:
+    """Return the blocks that a descriptor names, and whether their copies are escaped."""
     end = len(raw) - (4 if features & (_CSUM2 | _CSUM3) else 0)
     size = 16 if features & _CSUM3 else (12 if features & _64BIT else 8) + (2 if features & _CSUM2 else 0)
-    found, at = [], 12
+    found: list[tuple[int, bool]] = []
+    at = 12
     while at + size <= end:
         low = struct.unpack_from(">I", raw, at)[0]
         flags = struct.unpack_from(">I" if features & _CSUM3 else ">H", raw, at + (4 if features & _CSUM3 else 6))[0]
         high = struct.unpack_from(">I", raw, at + 8)[0] if features & _64BIT else 0
-        found.append(high << 32 | low)
+        found.append((high << 32 | low, bool(flags & _ESCAPED)))
         at += size + (0 if flags & _SAME_UUID else 16)
         if flags & _LAST:
             break

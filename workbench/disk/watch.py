@@ -20,7 +20,7 @@ from workbench.disk.image import Image, Slice
 from workbench.disk.inodes import InodeTable, inode_table
 from workbench.disk.log_targets import needs_recovery, read_log
 from workbench.disk.parts import Part
-from workbench.disk.pieces import joined
+from workbench.disk.pieces import clipped, joined
 from workbench.errors import DiskError, UnsupportedError
 from workbench.model import CLUSTER
 from workbench.store import CaptureView
@@ -61,16 +61,6 @@ class Watch:
     content: list[tuple[int, int]] = field(default_factory=list)
     journal: list[Extent] = field(default_factory=list)
 
-    def clusters(self) -> I64:
-        """Return the clusters of the disk that all of it lies in."""
-        spans = [range(at // CLUSTER, -(-(at + length) // CLUSTER)) for at, length in self.ranges + self.content]
-        return np.unique(np.concatenate([np.array(span, np.int64) for span in spans]))
-
-    def content_clusters(self) -> I64:
-        """Return the clusters of the disk that the content lies in."""
-        spans = [range(at // CLUSTER, -(-(at + length) // CLUSTER)) for at, length in self.content]
-        return np.unique(np.concatenate([np.zeros(0, np.int64), *(np.array(span, np.int64) for span in spans)]))
-
     def logged(self, view: CaptureView, *, content_only: bool = False) -> bytes | None:
         """Return a digest of what the journal of a capture would write over what is watched; None if it is not known.
 
@@ -90,19 +80,48 @@ class Watch:
         except DiskError:
             return None
 
-    def _watched(self, blocks: Iterable[int], content_only: bool) -> list[int]:
-        """Return which blocks of the file system are watched."""
-        pairs = self.content if content_only else self.ranges + self.content
-        ranges = joined(np.array(pairs, np.int64).reshape(-1, 2))
+    def _watched(self, blocks: Iterable[int], content_only: bool) -> dict[int, list[tuple[int, int]]]:
+        """Return which blocks of the file system are watched, and from where to where in each."""
+        ranges = self._joined(content_only)
         starts, ends = ranges[:, 0], ranges.sum(axis=1)
-        found = []
+        found: dict[int, list[tuple[int, int]]] = {}
         for each in blocks:
-            for _, disk, length in self.part.volume.places(each * self.block, self.block):
-                at = int(np.searchsorted(ends, disk, "right"))
-                if disk >= 0 and at < len(starts) and starts[at] < disk + length:
-                    found.append(each)
-                    break
+            for offset, disk, length in self.part.volume.places(each * self.block, self.block):
+                first, last = np.searchsorted(ends, disk, "right"), np.searchsorted(starts, disk + length, "left")
+                shift = offset - each * self.block - disk
+                spans = zip(starts[first:last].tolist(), ends[first:last].tolist(), strict=True)
+                mine = [(max(begin, disk) + shift, min(end, disk + length) + shift) for begin, end in spans]
+                if disk >= 0 and mine:
+                    found.setdefault(each, []).extend(mine)
         return found
+
+    def _joined(self, content_only: bool) -> I64:
+        pairs = self.content if content_only else self.ranges + self.content
+        return joined(np.array(pairs, np.int64).reshape(-1, 2))
+
+    def written(self, before: CaptureView, after: CaptureView, clusters: I64, *, content_only: bool = False) -> bool:
+        """Tell whether any byte that is watched differs in its place between two captures.
+
+        Parameters
+        ----------
+        clusters : (n,) int64
+            Clusters of the disk that differ between them.
+
+        Raises
+        ------
+        StoreError
+        """
+        watched = self._joined(content_only)
+        if not len(watched) or not len(clusters):
+            return False
+        images = [Image(view, f"disk:{self.part.disk}") for view in (before, after)]
+        starts, ends = watched[:, 0], watched.sum(axis=1)
+        for begin in (clusters * CLUSTER).tolist():
+            mine = slice(np.searchsorted(ends, begin, "right"), np.searchsorted(starts, begin + CLUSTER, "left"))
+            for offset, length in clipped(watched[mine], begin, begin + CLUSTER).tolist():
+                if images[0].read(offset, length) != images[1].read(offset, length):
+                    return True
+        return False
 
 
 def watch(part: Part, chain: list[Entry]) -> Watch | None:
