@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from workbench.disk.publishing import new_file, target_errors
@@ -166,11 +167,13 @@ def export(frame: pd.DataFrame, path: Path, form: str) -> Path:
 
 def harmless(text: str) -> str:
     """Return text that does nothing to a terminal or a spreadsheet."""
-    safe = "".join(_escape(char) if unicodedata.category(char) in _DANGEROUS else char for char in text)
+    safe = text if text.isprintable() else "".join(map(_shown, text))
     return f"'{safe}" if safe.lstrip()[:1] in _FORMULA else safe
 
 
-def _escape(char: str) -> str:
+def _shown(char: str) -> str:
+    if unicodedata.category(char) not in _DANGEROUS:
+        return char
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
@@ -191,13 +194,23 @@ def _records(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Yield rows as plain Python values, a part of the frame at a time."""
     for start in range(0, len(frame), _STEP):
         part = frame.iloc[start : start + _STEP]
-        columns = [[_plain(value) for value in part[name]] for name in frame.columns]
+        columns = [_values(part[name]) for name in frame.columns]
         for values in zip(*columns, strict=True):
             yield dict(zip(frame.columns, values, strict=True))
 
 
+def _values(column: pd.Series) -> list[Any]:
+    """Return a column's values as JSON has them."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        texts = np.datetime_as_string(column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy())
+        return [f"{each}+00:00" if known else None for each, known in zip(texts, column.notna(), strict=True)]
+    if isinstance(column.dtype, (pd.StringDtype, pd.Int64Dtype)):
+        return column.astype(object).where(column.notna(), None).tolist()
+    return [_plain(value) for value in column]
+
+
 def _plain(value: Any) -> Any:
-    """Return a value of a frame as JSON has it: None for nothing, times in ISO 8601, bytes in hexadecimal."""
+    """Return a value as JSON has it: None for nothing, times in ISO 8601, bytes in hexadecimal."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
