@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,10 +50,10 @@ def _blocks(path: Path) -> tuple[np.ndarray, np.ndarray]:
         size, at = os.fstat(file.fileno()).st_size, 0
         while at < size:
             try:
-                at = os.lseek(file.fileno(), at, os.SEEK_DATA) // CLUSTER * CLUSTER
+                begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
             except OSError:
                 break
-            end = os.lseek(file.fileno(), at, os.SEEK_HOLE)
+            at, end = begin // CLUSTER * CLUSTER, os.lseek(file.fileno(), begin, os.SEEK_HOLE)
             while at < end:
                 content = os.pread(file.fileno(), CLUSTER, at).ljust(CLUSTER, b"\0")
                 if any(content):
@@ -161,4 +162,89 @@ def fat(file: Path, bits: int, size: int = SIZE, *options: str) -> Path:
         source = file.with_suffix(".tmp")
         source.write_bytes(content)
         run("mcopy", "-i", file, source, f"::/{name}")
+    return file
+
+
+def xfs(file: Path, place: Path) -> Path:
+    """An XFS with files, links and a pipe, by mkfs's own list of what to make."""
+    (place / "small").write_bytes(TEXT)
+    (place / "large").write_bytes(BIG)
+    lines = [
+        "/dummy", "0 0", "d--755 0 0",
+        f"a.txt ---640 5 6 {place}/small", f"big ---644 0 0 {place}/large",
+        "etc d--755 0 0", f"b.txt ---644 0 0 {place}/small", "$",
+        "to_a l--777 0 0 a.txt", f"far l--777 0 0 {'x/' * 60}", "pipe p--644 0 0", "$", "$", "",
+    ]  # fmt: skip
+    (place / "list").write_text("\n".join(lines))
+    run("mkfs.xfs", "-q", "-f", "-L", "data", "-p", place / "list", sparse(file, 320 << 20))
+    return file
+
+
+def exfat(file: Path, files: Mapping[str, bytes]) -> Path:
+    """An exFAT with files in its root directory: written here, since no tool does so without a mount.
+
+    Source: Microsoft's exFAT file system specification, 7.4 to 7.7.
+    """
+    run("mkfs.exfat", "-L", "data", sparse(file))
+    raw = bytearray(file.read_bytes())
+    sector, cluster = 1 << raw[108], 1 << (raw[108] + raw[109])
+    heap, root = (struct.unpack_from("<I", raw, at)[0] for at in (88, 96))
+    begin = heap * sector
+    directory = begin + (root - 2) * cluster
+    bitmap = next(at for at in range(directory, directory + cluster, 32) if raw[at] == 0x81)
+    bits = begin + (struct.unpack_from("<I", raw, bitmap + 20)[0] - 2) * cluster
+    end, free = next(at for at in range(directory, directory + cluster, 32) if not raw[at]), root + 8
+    for name, content in files.items():
+        count = -(-len(content) // cluster)
+        for number in range(free, free + count):
+            raw[bits + (number - 2) // 8] |= 1 << (number - 2) % 8
+        raw[begin + (free - 2) * cluster : begin + (free - 2) * cluster + len(content)] = content
+        entries = _exfat_entries(name, free, len(content))
+        raw[end : end + len(entries)] = entries
+        end, free = end + len(entries), free + count
+    file.write_bytes(raw)
+    return file
+
+
+def _exfat_entries(name: str, cluster: int, length: int) -> bytes:
+    """A file's set of entries: contiguous, no chain."""
+    text = name.encode("utf-16-le")
+    parts = [text[at : at + 30].ljust(30, b"\0") for at in range(0, len(text), 30)]
+    stamp = (40 << 25) | (9 << 21) | (13 << 16) | (12 << 11)  # 2020-09-13 12:00
+    entries = bytearray(
+        struct.pack("<BBHH2xIIIBBBBB7x", 0x85, 1 + len(parts), 0, 0x20, *[stamp] * 3, 0, 0, 0x80, 0x80, 0x80)
+    )
+    hashed = 0
+    for byte in name.upper().encode("utf-16-le"):
+        hashed = ((hashed & 1) << 15 | hashed >> 1) + byte & 0xFFFF
+    entries += struct.pack("<BBBBHHQIIQ", 0xC0, 3, 0, len(name), hashed, 0, length, 0, cluster, length)
+    for part in parts:
+        entries += b"\xc1\0" + part
+    total = 0
+    for at, byte in enumerate(entries):
+        if at not in (2, 3):
+            total = ((total & 1) << 15 | total >> 1) + byte & 0xFFFF
+    struct.pack_into("<H", entries, 2, total)
+    return bytes(entries)
+
+
+def crowded(file: Path, count: int) -> Path:
+    """An ext4 with a directory of many names (all of one file), whose blocks are written here: mke2fs takes minutes."""
+    place = file.with_suffix(".tree")
+    place.mkdir()
+    (place / "one").write_bytes(TEXT)
+    names = [f"{number:06d}".encode() for number in range(count)]
+    per, blocks = 4096 // 16, []
+    for first in range(0, count, per):
+        part = names[first : first + per]
+        records = [struct.pack("<IHBB", 13, 16, 8, 1) + name.ljust(8, b"\0") for name in part]
+        records[-1] = records[-1][:4] + struct.pack("<H", 4096 - 16 * (len(part) - 1)) + records[-1][6:]
+        blocks.append(b"".join(records).ljust(4096, b"\0"))
+    (place / "many").write_bytes(b"".join(blocks))
+    ext(file, place, "ext4", "-b", "4096", "-O", "^metadata_csum,^dir_index")
+    found = run("debugfs", "-R", "stat /one", file).decode().split()[1]
+    data = file.read_bytes()
+    old, new = (struct.pack("<IHBB", number, 16, 8, 1) for number in (13, int(found)))
+    file.write_bytes(data.replace(old, new))
+    run("debugfs", "-w", "-R", "sif /many mode 040755", file)
     return file

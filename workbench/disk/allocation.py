@@ -140,8 +140,14 @@ def _groups(
             at = [upper << 32 | lower for upper, lower in zip(high, at, strict=True)]
         flags = struct.unpack_from("<H", table, group * size + 0x12)[0]
         unused = readonly & 0x410 and flags & 2  # gdt_csum or metadata_csum, BLOCK_UNINIT
-        ends = (first + group * per_group + reserved, at[0] + 1, at[1] + 1, at[2] + inode_blocks)
+        backup = reserved if not readonly & 1 or _has_copy(group) else 0
+        ends = (first + group * per_group + backup, at[0] + 1, at[1] + 1, at[2] + inode_blocks)
         yield group, at[0], ends if unused else None
+
+
+def _has_copy(group: int) -> bool:
+    """Tell whether a group has a copy of the superblock (sparse_super): 0, 1 and powers of 3, 5 and 7."""
+    return group < 2 or any(base ** round(np.log(group) / np.log(base)) == group for base in (3, 5, 7))
 
 
 # NTFS.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from workbench.disk.image import Bytes, SparseBytes
 
-__all__ = ["BACKUPS", "EXT_MAGIC", "Signature", "ext_superblock", "identify"]
+__all__ = ["BACKUPS", "EXT_MAGIC", "Signature", "ext_clusters", "ext_superblock", "identify"]
 
 EXT_MAGIC = b"\x53\xef"
 BACKUPS = tuple(
@@ -85,6 +85,11 @@ def ext_superblock(raw: bytes) -> Signature | None:
     return Signature(
         kind, _text(raw[0x78:0x88]), _uuid(raw[0x68:0x78]), 1024 << log_size, dirty=bool(incompatible & 0x4)
     )
+
+
+def ext_clusters(raw: bytes) -> bool:
+    """Tell whether a superblock of ext4 says that blocks are allocated in clusters (bigalloc)."""
+    return len(raw) >= 0x68 and bool(struct.unpack_from("<I", raw, 0x64)[0] & 0x200)
 
 
 def _ext(content: Bytes) -> Signature | None:

@@ -19,10 +19,11 @@ import pytsk3
 
 from workbench.disk.allocation import free_runs
 from workbench.disk.content import Content, RunContent
+from workbench.disk.dirents import Dirents
 from workbench.disk.filesystem import Entry, Extent, Kind, State
 from workbench.disk.image import Overlay, Slice
-from workbench.disk.signatures import Signature, ext_superblock, identify
-from workbench.errors import DiskError
+from workbench.disk.signatures import Signature, ext_clusters, ext_superblock, identify
+from workbench.errors import DiskError, UnsupportedError
 from workbench.store.lru import BoundedCache
 
 __all__ = ["KINDS", "STREAM_SHIFT", "TskFileSystem", "open_tsk"]
@@ -42,6 +43,7 @@ _META_KINDS: dict[int, Kind] = {
 _VIRTUAL = (10, 11)
 _FREE = 2
 """TSK_FS_NAME_FLAG_UNALLOC and TSK_FS_META_FLAG_UNALLOC."""
+_EXPORT = "Export the disk and read it with a kernel's read-only mount."
 _SPARSE, _FILLER = 2, 1
 _RESIDENT, _COMPRESSED, _ENCRYPTED = 0x04, 0x10, 0x20
 """TSK_FS_ATTR_RES, _COMP, _ENC."""
@@ -81,6 +83,8 @@ def open_tsk(volume: Slice, *, state: State | None = None) -> TskFileSystem:
 
     Raises
     ------
+    UnsupportedError
+        If it has a feature that the library does not know (bigalloc).
     DiskError
         If the library cannot read it.
     StoreError
@@ -115,6 +119,8 @@ class TskFileSystem:
         self.cluster = signature.cluster
         self._damage: list[str] = []
         self._names: BoundedCache[int, dict[bytes, int]] = BoundedCache(_NAMES)
+        if self.kind.startswith("ext") and ext_clusters(volume.read(1024, 1024)):
+            raise UnsupportedError("ext4 with bigalloc cannot be read: the library does not know it", cure=_EXPORT)
         self._disk = _Disk(volume)
         try:
             self._fs = pytsk3.FS_Info(self._disk)
@@ -168,10 +174,11 @@ class TskFileSystem:
         while waiting:
             above, inode, depth = waiting.pop()
             below = []
-            for name, file in self._listed(inode, above or "/", first=not depth):
+            listed = self._told(inode, above or "/") if deleted else self._listed(inode, above or "/", first=not depth)
+            for name, file in listed:
                 count += 1
                 path = f"{above}/{_decoded(name)}"
-                free = bool(int(file.info.name.flags) & _FREE)
+                free = deleted and bool(int(file.info.name.flags) & _FREE)
                 if free == deleted:
                     yield path, file
                 if not free and _is_directory(file) and file.info.meta.addr not in seen:
@@ -189,7 +196,33 @@ class TskFileSystem:
         return False
 
     def _listed(self, inode: int, path: str, *, first: bool = False) -> Iterator[tuple[bytes, Any]]:
-        """Yield the names of a directory, also those deleted, with their files; names without an inode are counted."""
+        """Yield the names of a directory with their files; those without an inode are counted."""
+        if self.kind.startswith("ext"):
+            yield from self._dirents(inode, path, first=first)
+            return
+        for name, file in self._told(inode, path, first=first):
+            if not int(file.info.name.flags) & _FREE:
+                yield name, file
+
+    def _dirents(self, inode: int, path: str, *, first: bool) -> Iterator[tuple[bytes, Any]]:
+        try:
+            content = self._content_of(self._open_meta(inode), 0)
+            names = Dirents(content, self.cluster)
+            for name, number in names:
+                try:
+                    yield name, self._open_meta(number)
+                except DiskError:
+                    self.note(f"no inode can be read for {path.rstrip('/')}/{_decoded(name)}")
+        except DiskError:
+            if first:
+                raise
+            self.note(f"directory cannot be read: {path}")
+            return
+        if names.damaged:
+            self.note(f"{names.damaged} blocks of a directory are damaged: {path}")
+
+    def _told(self, inode: int, path: str, *, first: bool = False) -> Iterator[tuple[bytes, Any]]:
+        """Yield the names of a directory as the library has them, also those deleted."""
         try:
             directory = self._fs.open_dir(inode=inode)
             size = int(directory.size)
@@ -211,6 +244,8 @@ class TskFileSystem:
             name = file.info.name.name
             if not name or name in (b".", b"..") or int(file.info.name.type) in _VIRTUAL:
                 continue
+            if first and name == f"{self.label:<11} (Volume Label Entry)".encode() and self.kind.startswith("fat"):
+                continue  # FAT keeps its label as an entry of the root
             if file.info.meta is None and not int(file.info.name.flags) & _FREE:
                 self._raise_store()
                 self.note(f"no inode can be read for {path.rstrip('/')}/{_decoded(name)}")
@@ -231,10 +266,9 @@ class TskFileSystem:
             raise DiskError("not a directory", path=path)
         base = path.rstrip("/")
         for name, file in self._listed(above.inode, path, first=True):
-            if not int(file.info.name.flags) & _FREE:
-                entry = self._entry(f"{base}/{_decoded(name)}", file)
-                yield entry
-                yield from self._streams(entry, file)
+            entry = self._entry(f"{base}/{_decoded(name)}", file)
+            yield entry
+            yield from self._streams(entry, file)
 
     def lookup(self, path: str) -> Entry:
         """Return the entry with this path; links are not followed.
@@ -262,7 +296,7 @@ class TskFileSystem:
             meta = self._open_meta(directory).info.meta
             if int(meta.type) == 2:
                 listed = self._listed(directory, f"inode {directory}")
-                names = {each: int(f.info.meta.addr) for each, f in listed if not int(f.info.name.flags) & _FREE}
+                names = {each: int(file.info.meta.addr) for each, file in listed}
             self._names.put(directory, names, len(names) + 1)
         if name in names or self.kind.startswith("ext"):
             return names.get(name)
@@ -377,23 +411,22 @@ class TskFileSystem:
             If it cannot be read, or is not one that has content.
         StoreError
         """
-        file, attribute = self._content_of(inode)
-        if attribute is None:
-            return RunContent(self.volume, [], int(file.info.meta.size))
-        flags, size = int(attribute.info.flags), int(attribute.info.size)
-        if flags & _ENCRYPTED:
-            raise DiskError("encrypted by the file system: it cannot be read without a key", inode=inode)
-        if self.kind == "ntfs" or flags & (_RESIDENT | _COMPRESSED):
-            return _Attribute(self, file, attribute, size)
-        return RunContent(self.volume, list(self._runs(attribute, size)), size)
-
-    def _content_of(self, inode: int) -> tuple[Any, Any]:
-        """Return a file and the attribute that holds what is asked; None where it has none."""
         base, stream = inode & ((1 << STREAM_SHIFT) - 1), inode >> STREAM_SHIFT
         file = self._open_meta(base)
         if int(file.info.meta.type) not in (1, 6):
             raise DiskError("not one that has content", inode=inode)
-        return file, self._attribute(file, stream)
+        return self._content_of(file, stream)
+
+    def _content_of(self, file: Any, stream: int) -> io.RawIOBase:
+        attribute = self._attribute(file, stream)
+        if attribute is None:
+            return RunContent(self.volume, [], int(file.info.meta.size))
+        flags, size = int(attribute.info.flags), int(attribute.info.size)
+        if flags & _ENCRYPTED:
+            raise DiskError("encrypted by the file system: no key, no content", inode=int(file.info.meta.addr))
+        if self.kind == "ntfs" or flags & (_RESIDENT | _COMPRESSED):
+            return _Attribute(self, file, attribute, size)
+        return RunContent(self.volume, list(self._runs(attribute, size)), size)
 
     def _attribute(self, file: Any, stream: int) -> Any:
         try:
@@ -506,7 +539,7 @@ class TskFileSystem:
                 continue
             named.add(int(meta.addr))
             yield self._entry(path, file, deleted=True)
-        for name, file in self._listed(self._orphans, "/$OrphanFiles"):
+        for name, file in self._told(self._orphans, "/$OrphanFiles"):
             inode = int(file.info.name.meta_addr)
             if inode not in named:
                 try:
