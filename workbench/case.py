@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,6 +19,8 @@ import pandas as pd
 
 from workbench.capture.schedule import CaptureLoop, Tick
 from workbench.capture.session import CaptureSession
+from workbench.disk.doors import DiskOfCase, DiskOfDiff, DiskOfMoment
+from workbench.disk.exports import export as export_frame
 from workbench.errors import UsageError
 from workbench.guest.connection import DEFAULT_URI, Guest, Hypervisor
 from workbench.guest.doctor import Finding, examine
@@ -48,6 +51,7 @@ __all__ = [
     "absences",
     "build_symbols",
     "doctor",
+    "export_frame",
     "require_guest",
     "running_guests",
 ]
@@ -131,7 +135,7 @@ def _describe(guest: Guest) -> dict[str, Any]:
     return {"name": guest.name, "uuid": guest.id, "memory_mib": info[1] // 1024, "vcpus": info[3], "state": running}
 
 
-class Case(MemoryOfCase):
+class Case(MemoryOfCase, DiskOfCase):
     """A case on disk.
 
     Parameters
@@ -347,8 +351,10 @@ class Case(MemoryOfCase):
         return remove_clone(self.hypervisor, self.store, name)
 
 
-class Moment(MemoryOfMoment):
+class Moment(MemoryOfMoment, DiskOfMoment):
     """One capture of a case, to be looked at."""
+
+    case: Case
 
     def __init__(self, case: Case, guest: GuestRecord, record: CaptureRecord) -> None:
         self.case = case
@@ -375,16 +381,20 @@ class Moment(MemoryOfMoment):
         rows = [(each.spec.name, str(each.spec.kind), each.spec.length, each.digest) for each in self.record.regions]
         return pd.DataFrame(rows, columns=["name", "kind", "bytes", "digest"])
 
-    def open(self, region: str) -> RegionFile:
-        """Return a region as a seekable, read-only binary file.
+    def open(self, what: str) -> RegionFile | BufferedReader:
+        """Return a file of the guest (an absolute path) or a region (its name), seekable, read-only, binary.
 
         Raises
         ------
+        DiskError
+            If the guest has no such file then.
         UsageError
             If there is no such region.
         """
-        self._spec(region)
-        return self.case.store.view(self.id).region(region).open()
+        if what.startswith("/"):
+            return self.open_file(what)
+        self._spec(what)
+        return self.case.store.view(self.id).region(what).open()
 
     def read(self, region: str, offset: int, length: int) -> bytes:
         """Return bytes of a region.
@@ -421,7 +431,7 @@ class Moment(MemoryOfMoment):
         return f"<Moment {self.id[:12]} of {self.guest.name} at {_words(self.record.time_ns)}>"
 
 
-class Diff(MemoryOfDiff):
+class Diff(MemoryOfDiff, DiskOfDiff):
     """What differs between two moments."""
 
     def __init__(self, a: Moment, b: Moment) -> None:
@@ -438,8 +448,17 @@ class Diff(MemoryOfDiff):
             rows.append((name, str(spec.kind), count, count * spec.block_size))
         return pd.DataFrame(rows, columns=["region", "kind", "blocks", "bytes"])
 
-    def blocks(self, region: str) -> pd.DataFrame:
-        """Return the changed blocks of a region: block (int64), offset (int64, bytes), bytes (int64)."""
+    def blocks(self, region: str | None = None) -> pd.DataFrame:
+        """Return the changed clusters of all disks with whose they are, or the changed blocks of one region.
+
+        Returns
+        -------
+        DataFrame
+            disk, offset, length (int64, bytes), kind ("written", "zeroed" ...), volume, path, path_before, area (str);
+            of one region: block (int64), offset (int64, bytes), bytes (int64).
+        """
+        if region is None:
+            return self.disk_blocks()
         specs = {each.spec.name: each.spec for moment in (self.a, self.b) for each in moment.record.regions}
         if region not in specs:
             raise UsageError(f"no region {region!r} in either capture", regions=sorted(specs))
@@ -448,6 +467,14 @@ class Diff(MemoryOfDiff):
         offsets = indices * spec.block_size
         lengths = np.minimum(spec.length - offsets, spec.block_size)
         return pd.DataFrame({"block": indices, "offset": offsets, "bytes": lengths})
+
+    def _captures(self) -> list[CaptureRef]:
+        refs = self.a.case.store.captures(self.b.record.guest)
+        return [ref for ref in refs if self.a.record.time_ns <= ref.time_ns <= self.b.record.time_ns]
+
+    def _marks(self) -> list[Mark]:
+        first, last = self.a.record.time_ns, self.b.record.time_ns
+        return [each for each in self.a.case.store.marks(self.b.record.guest) if first <= each.time_ns <= last]
 
     def __repr__(self) -> str:
         return f"<Diff {self.a.id[:12]} -> {self.b.id[:12]}>"

@@ -12,11 +12,15 @@ from workbench import __version__
 from workbench.cli import (
     bench,
     capture,
+    cat,
     check,
     clone,
     diff,
     doctor,
+    export,
+    files,
     guests,
+    history,
     lifelines,
     rewind,
     show,
@@ -46,6 +50,7 @@ _EXAMPLES = (
     "workbench diff -30s latest                        what changed in half a minute",
     "workbench vol latest workbench.processes          what ran, with no symbol package",
     "workbench lifelines sockets                       when each was first and last seen",
+    "workbench files -10m latest                       which files changed in ten minutes",
     'workbench clone run "2026-11-24T14:03Z"           a copy of the guest as it was',
     "workbench rewind -5m --mode production            take the guest itself back",
 )
@@ -110,7 +115,24 @@ def _build_parser() -> argparse.ArgumentParser:
     cased = _with_case(common)
     for verb in (doctor, guests, bench):
         verb.add(verbs, common)
-    for verb in (capture, watch, timeline, show, diff, vol, lifelines, yara, rewind, undo, clone, check):
+    for verb in (
+        capture,
+        watch,
+        timeline,
+        show,
+        diff,
+        files,
+        cat,
+        history,
+        vol,
+        lifelines,
+        yara,
+        rewind,
+        undo,
+        clone,
+        check,
+    ):
         verb.add(verbs, cased)
     symbols.add(verbs, common, cased)
+    export.add(verbs, cased)
     return parser

@@ -22,7 +22,7 @@ from workbench.cli.text import inert
 from workbench.demo import story
 from workbench.demo.domain import DemoSpec
 from workbench.demo.guest import DemoGuest
-from workbench.demo.traces import MemoryReport, look_into_memory
+from workbench.demo.traces import MemoryReport, look_at_disk, look_into_memory
 from workbench.errors import WorkbenchError
 
 __all__ = ["main"]
@@ -108,6 +108,9 @@ def _tell(console: Console, arguments: argparse.Namespace, place: Path) -> None:
             console.print("Looking into the memory of every capture, with no symbol package ...")
             planted = {str(each["what"]): each for each in guest.truth()}
             console.print(_intruder(look_into_memory(case, planted)))
+            console.print("What changed on its disk, and the log that was wiped, from the capture before:")
+            for line in look_at_disk(case):
+                console.print(Text(f"  {inert(line)}"))
             rewound, after = story.go_back(case, recording, guest, lambda plan: console.print(plan, highlight=False))
             console.print(_traces(report, after))
         figures = Table(title="Figures", title_justify="left")

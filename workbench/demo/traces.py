@@ -1,4 +1,4 @@
-"""The demonstration's look into memory: who is the intruder, since when, and which page carries its mark.
+"""The demonstration's look into memory and disk: who is the intruder, since when, what was changed and wiped.
 
 With the public API alone, and held against what the guest says that it did. Refuses to take "nothing found" for well.
 """
@@ -13,7 +13,7 @@ import pandas as pd
 from workbench.case import Case
 from workbench.errors import GuestError
 
-__all__ = ["RULES", "MemoryReport", "look_into_memory"]
+__all__ = ["RULES", "MemoryReport", "look_at_disk", "look_into_memory"]
 
 RULES = r"""
 rule intruder
@@ -40,7 +40,8 @@ class MemoryReport:
     first_mark : str
         That capture's mark.
     page : dict
-        rule, address, where (file or "[heap]" ...), pid, process, time: the first page of that process with the intruder's mark.
+        rule, address, where (file or "[heap]" ...), pid, process, time: the first page of that process with the
+        intruder's mark.
     listens : str
         The address and port of the backdoor, and since when.
     """
@@ -93,3 +94,19 @@ def _listening(case: Case, port: int) -> str:
         raise GuestError("the backdoor's socket is not in memory", port=port)
     row = found.iloc[0]
     return f"{row['Process Name']} ({row['PID']}) on port {port} since {row['first_seen']:%H:%M:%S.%f}"[:-3]
+
+
+def look_at_disk(case: Case) -> list[str]:
+    """Return how the intruder changed /etc/passwd, and the log that was wiped, as it was before.
+
+    Raises
+    ------
+    GuestError
+        If the disk does not show it.
+    """
+    change = case.diff("before:alert-break_in", "alert-wiped_log").text("/etc/passwd").splitlines()
+    wiped = case.moment("alert-wiped_log").read_text("/var/log/auth.log")
+    before = case.moment("before:alert-wiped_log").read_text("/var/log/auth.log").splitlines()
+    if not any(line.startswith("+sysupd") for line in change) or wiped or not before:
+        raise GuestError("the disk does not show the second root, or the wiped log", change=change, wiped=wiped)
+    return [*change, "", f"/var/log/auth.log, {len(before)} lines, now empty; the last of them:", *before[-3:]]

@@ -22,8 +22,8 @@ from workbench.progress import Progress, silent
 
 __all__ = ["Analyst"]
 
-DEEDS = frozenset({"workbench.process_dump"})
-"""Questions whose answer is a deed: they are asked anew each time."""
+DEEDS = frozenset({"workbench.process_dump", "workbench.disk.extract", "workbench.disk.read"})
+"""Questions that are asked anew each time: their answer is a deed, or as large as what it is of."""
 _LONG = 600.0
 """Seconds that a question may take unless told otherwise."""
 

@@ -37,7 +37,7 @@ Told = Callable[[float, str], None]
 class Desk(Protocol):
     """Whoever answers one kind of question."""
 
-    def answer(self, request: dict[str, Any], progress: Told) -> Answer:
+    def answer(self, request: dict[str, Any], progress: Told, /) -> Answer:
         """Answer a question, as `Question.message` has it.
 
         Raises
