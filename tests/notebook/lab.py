@@ -1,0 +1,111 @@
+"""A JupyterLab of the tests' own, and a notebook in it driven by Chromium: its own folders, token, no news."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from selenium.webdriver import Chrome
+from selenium.webdriver.support.wait import WebDriverWait
+
+TOKEN = "tests"
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # without it, a dialog asks
+ASK = """const [code, done] = arguments, said = [];
+const asked = jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({ code });
+asked.onIOPub = (m) => said.push(m.content.text ?? m.content.evalue ?? "");
+asked.done.then(() => done(said.join("")));"""
+OPEN = """const done = arguments[0], begin = async () => {
+  const panel = jupyterapp.shell.currentWidget;
+  if (!panel?.sessionContext) return setTimeout(begin, 100);
+  await panel.context.ready; await panel.sessionContext.ready;
+  const kernel = () => panel.sessionContext.session?.kernel?.connectionStatus;
+  const wait = () => kernel() === "connected" ? done(true) : setTimeout(wait, 50);
+  wait();
+};
+begin();"""
+# Runs the cells and times until the widget has been drawn and its picture is on the screen.
+RUN = """const done = arguments[0], began = performance.now();
+jupyterapp.commands.execute("notebook:run-all-cells");
+const look = () => document.querySelector("[data-ready-ms]")
+  ? requestAnimationFrame(() => done(performance.now() - began)) : setTimeout(look, 5);
+look();"""
+
+
+@contextmanager
+def jupyterlab(place: Path) -> Iterator[str]:
+    """Start a server over a folder; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = place / ".jupyter"
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false"}))
+    folders = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    environment = {
+        **os.environ, **folders, "JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+    }  # fmt: skip
+    words = (
+        "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={place}", "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly",
+        "--LabApp.expose_app_in_browser=True",
+    )  # fmt: skip
+    with (place / "lab.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *words], env=environment, stdout=log, stderr=log
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _await(address, place / "lab.log")
+            yield address
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _await(address: str, log: Path) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(f"{address}/api?token={TOKEN}").close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError(log.read_text())
+
+
+class Notebook:
+    """A notebook of one cell, open in a browser."""
+
+    def __init__(self, browser: Chrome, address: str, place: Path, name: str, code: str) -> None:
+        self.browser = browser
+        cell = nbformat.v4.new_code_cell(code)
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=KERNEL), place / name)
+        browser.set_script_timeout(60)
+        browser.get(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
+        WebDriverWait(browser, 60).until(
+            lambda it: it.execute_script("return Boolean(window.jupyterapp?.shell?.currentWidget)")
+        )
+        browser.execute_async_script(OPEN)
+
+    def run(self) -> float:
+        """Run the cell; gives the ms until the timeline is drawn."""
+        return float(self.browser.execute_async_script(RUN))
+
+    def ask(self, code: str) -> Any:
+        """Run code in the kernel and give what it printed."""
+        return self.browser.execute_async_script(ASK, code).strip()
