@@ -17,6 +17,7 @@ from workbench.disk.columns import armoured, disarmoured
 from workbench.errors import DiskError
 
 from .editing import Disk, moments_of, new_disk, sha
+from .images import BIG, fat, run, sparse
 
 
 def changes(folder: Path, *files: Path) -> pd.DataFrame:
@@ -354,7 +355,6 @@ class World:
 
 
 def _first_block(disk: Disk, path: str) -> int:
-    from .images import run
 
     return int(run("debugfs", "-R", f"bmap {path} 0", disk.path).split()[-1])
 
@@ -404,3 +404,46 @@ def _expected(was: dict[str, tuple[object, ...]], now: dict[str, tuple[object, .
     found |= {(path, "deleted") for path in gone}
     found |= {(path, "modified") for path in stays if was[path][1] != now[path][1]}
     return found | {(path, "metadata") for path in stays if was[path][1] == now[path][1] and was[path] != now[path]}
+
+
+@pytest.mark.parametrize("bits", [12, 16, 32])
+def test_fat(tmp_path: Path, bits: int) -> None:
+    path = fat(tmp_path / "fat", bits, (8 if bits == 12 else 64) << 20)
+    before = tmp_path / "before"
+    before.write_bytes(path.read_bytes())
+    (tmp_path / "new").write_bytes(b"new" * 5000)
+    run("mcopy", "-i", path, tmp_path / "new", "::/etc/new.txt")
+    run("mdel", "-i", path, "::/a.txt")
+    place = path.read_bytes().index(BIG[: 1 << 16])
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"evil")
+    frame = changes(tmp_path, before, path)
+    told = {row.path: row.change for row in frame[frame["kind"] == "file"].itertuples()}
+    assert {name: told.get(name) for name in ("/etc/new.txt", "/a.txt", "/A name that is long.dat")} == {
+        "/etc/new.txt": "created",
+        "/a.txt": "deleted",
+        "/A name that is long.dat": "modified",
+    }
+    assert "/etc/b.txt" not in told
+
+
+def test_ntfs(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "ntfs", 32 << 20)
+    run("mkfs.ntfs", "-q", "-F", "-f", path)
+    for name, size in (("big", 50_000), ("resident", 200), ("same", 300), ("written", 70_000)):
+        (tmp_path / name).write_bytes(name.encode() * (size // len(name)))
+        run("ntfscp", path, tmp_path / name, f"/{name}")
+    before = tmp_path / "before"
+    before.write_bytes(path.read_bytes())
+    content = before.read_bytes()
+    with path.open("r+b") as file:
+        for name in (b"resident" * 10, b"written" * 1000):
+            file.seek(content.index(name))
+            file.write(b"EVIL")
+    (tmp_path / "new").write_bytes(b"n" * 9000)
+    run("ntfscp", path, tmp_path / "new", "/new")
+    frame = changes(tmp_path, before, path)
+    told = {row.path: row.change for row in frame.itertuples()}
+    assert (told["/new"], told["/resident"], told["/written"]) == ("created", "modified", "modified")
+    assert not {"/same", "/big"} & set(told)

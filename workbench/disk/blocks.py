@@ -140,7 +140,7 @@ class _Owners:
     """Who has which bytes of a volume at one moment."""
 
     def __init__(self, part: Part, moments: Moments, capture: CaptureId) -> None:
-        self.map = ExtentMap(moments.extents(capture), part.name)
+        self.map = moments.map(capture, part.name)
         self.knows_free = bool((self.map.kind == FREE).any())
         self._ntfs = part.filesystem.kind == "ntfs"
         walk = moments.walk(capture)

@@ -102,7 +102,7 @@ class _Volume:
     name: str
     parts: tuple[Part | None, Part | None]
     walks: tuple[pd.DataFrame, pd.DataFrame]
-    extents: tuple[pd.DataFrame, pd.DataFrame]
+    maps: tuple[ExtentMap, ExtentMap]
     hashers: tuple[Hasher | None, Hasher | None]
 
     @classmethod
@@ -114,19 +114,17 @@ class _Volume:
         parts: tuple[Part | None, Part | None],
         most: int,
     ) -> _Volume:
-        walks = [moments.walk(capture) for capture in captures]
-        mine = [each[(each["volume"] == name) & ~each["deleted"]].reset_index(drop=True) for each in walks]
+        mine = [_part_of(moments.walk(capture), name) for capture in captures]
         hashers = [None if part is None else Hasher(part, most) for part in parts]
-        extents = [moments.extents(capture) for capture in captures]
-        return cls(name, parts, (mine[0], mine[1]), (extents[0], extents[1]), (hashers[0], hashers[1]))
+        maps = [moments.map(capture, name) for capture in captures]
+        return cls(name, parts, (mine[0], mine[1]), (maps[0], maps[1]), (hashers[0], hashers[1]))
 
     def compared(self, clusters: dict[str, I64], *, deep: bool, accesses: bool) -> list[pd.DataFrame]:
         """Return the rows of this volume."""
         before, after = self.parts
         if before is not None and after is not None and before.signature == after.signature:
             mine = clusters.get(after.disk, np.zeros(0, np.int64))
-            maps = tuple(ExtentMap(extents, self.name) for extents in self.extents)
-            between = touched(before, after, (maps[0], maps[1]), mine)
+            between = touched(before, after, self.maps, mine)
             return [self._same(between, pair(*self.walks), deep=deep, accesses=accesses)]
         return [self._all(side) for side in (0, 1) if self.parts[side] is not None]
 
@@ -184,6 +182,12 @@ class _Volume:
             before = after if one else self._hash(0, table, row)
             table.digests[row] = before.sha256, after.sha256
             table.note[row] = before.reason or after.reason
+
+
+def _part_of(walk: pd.DataFrame, volume: str) -> pd.DataFrame:
+    """Return the rows of a volume that are not deleted; the walk itself where that is all of it."""
+    mine = ((walk["volume"] == volume) & ~walk["deleted"]).to_numpy(bool)
+    return walk if mine.all() else walk[mine].reset_index(drop=True)
 
 
 class _Table:

@@ -154,7 +154,8 @@ class ExtentMap:
     """
 
     def __init__(self, frame: pd.DataFrame, volume: str) -> None:
-        mine = frame[frame["volume"] == volume]
+        chosen = (frame["volume"] == volume).to_numpy(bool)
+        mine = frame if chosen.all() else frame[chosen]
         self.kind: NDArray[np.int8] = mine["kind"].to_numpy()
         self.inode: I64 = mine["inode"].to_numpy()
         self.file_offset: I64 = mine["file_offset"].to_numpy()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from workbench.disk.extentmap import EXTENTS, extent_frame
+from workbench.disk.extentmap import EXTENTS, ExtentMap, extent_frame
 from workbench.disk.parts import Opened, Part, open_parts
 from workbench.disk.walk import WALK, walk_frame
 from workbench.model import CaptureId
@@ -56,6 +56,7 @@ class Moments:
         self._keeper = keeper
         self._open: OrderedDict[CaptureId, Opened] = OrderedDict()
         self._frames: BoundedCache[tuple[CaptureId, str], pd.DataFrame] = BoundedCache(_KEPT)
+        self._maps: BoundedCache[tuple[CaptureId, str], ExtentMap] = BoundedCache(_KEPT)
 
     def parts(self, capture: CaptureId) -> list[Part]:
         """Return a moment's file systems, opened.
@@ -108,6 +109,20 @@ class Moments:
         """
         return self._frame(capture, EXTENTS, lambda: extent_frame(self.parts(capture), self.walk(capture)))
 
+    def map(self, capture: CaptureId, volume: str) -> ExtentMap:
+        """Return who owns which bytes of a volume of a capture.
+
+        Raises
+        ------
+        DiskError, StoreError
+        """
+        known = self._maps.get((capture, volume))
+        if known is None:
+            extents = self.extents(capture)
+            known = ExtentMap(extents, volume)
+            self._maps.put((capture, volume), known, extents.size)
+        return known
+
     def _frame(self, capture: CaptureId, question: str, made: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         frame = self._frames.get((capture, question))
         if frame is None and self._keeper is not None:
@@ -123,3 +138,4 @@ class Moments:
         """Forget everything."""
         self._open.clear()
         self._frames.clear()
+        self._maps.clear()
