@@ -368,6 +368,23 @@ def test_depth_and_number_are_bounded(tmp_path: Path) -> None:
     assert frame.attrs["incomplete"] == ["more than 50 entries: the others were not looked at"]
 
 
+def test_names_that_are_left_out_count_too(tmp_path: Path) -> None:
+    class Dots(Planted):
+        def children(self, path: str) -> Iterator[Entry]:
+            yield from (entry("/.", "directory", 5) for _ in range(10**9))
+
+    assert extract(Dots({}), "/", tmp_path / "dots", bounds=Bounds(entries=50)).attrs["incomplete"]
+    whole = extract(planted(a=b"1", b=b"2"), "/", tmp_path / "out", bounds=Bounds(entries=2))
+    assert (len(whole), whole.attrs["incomplete"]) == (2, [])
+
+
+def test_half_characters(tmp_path: Path) -> None:
+    system = Planted({"/": [entry("/l", "link", 5, target="\ud800"), entry("/\ud800\udcff")]})
+    frame = extract(system, "/", tmp_path / "out")
+    assert frame["note"].tolist() == ["", ""]
+    assert below(tmp_path / "out") == {b"l", b"\xed\xa0\x80\xed\xb3\xbf"}
+
+
 def test_bytes_are_bounded(tmp_path: Path) -> None:
     system = planted(a=b"1234", b=b"12345678", c=b"1234", d=b"12")
     system.tree["/"].append(entry("/exabytes", inode=900, size=1 << 60))

@@ -436,8 +436,8 @@ def test_one_too_many_is_sent_away(planted: Planted, monkeypatch: pytest.MonkeyP
 def test_a_client_that_does_not_take_its_reply_or_stops_in_the_middle(
     planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nbd_wire, "STALL_S", 0.5)
-    monkeypatch.setattr(nbd_wire, "HANDSHAKE_S", 0.5)
+    monkeypatch.setattr(nbd_wire, "STALL_S", 2.0)
+    monkeypatch.setattr(nbd_wire, "HANDSHAKE_S", 2.0)
     with serve(planted.view(), DISK) as server:
         with (
             Client(server.socket) as greets_only,

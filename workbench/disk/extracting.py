@@ -175,6 +175,7 @@ class _Extraction:
         self._rows: list[_Row] = []
         self._incomplete: list[str] = []
         self._entered: set[int] = set()
+        self._seen = 0
         self._written = 0
 
     def manifest(self, into: Path) -> pd.DataFrame:
@@ -206,26 +207,29 @@ class _Extraction:
                 way.append(_Open("/", root, self._children("/"), None))
             else:
                 self._one(root, path.rpartition("/")[2], top, way, top_level=True)
-            while way and len(self._rows) < self._bounds.entries:
-                self._step(way)
-            if way:
-                self._incomplete.append(f"more than {self._bounds.entries} entries: the others were not looked at")
+            while way and self._step(way):
+                pass
         finally:
             while way:
                 self._leave(way.pop())
             with contextlib.suppress(OSError):
                 root.close()
 
-    def _step(self, way: list[_Open]) -> None:
+    def _step(self, way: list[_Open]) -> bool:
+        """Deal with the next name; return whether there may be another."""
         here = way[-1]
         entry = next(here.children, None)
         if entry is None:
             self._leave(way.pop())
-            return
-        prefix = here.path.rstrip("/") + "/"
-        name = entry.path.removeprefix(prefix)
+            return True
+        self._seen += 1
+        if self._seen > self._bounds.entries:
+            self._incomplete.append(f"more than {self._bounds.entries} entries: the others were not looked at")
+            return False
+        name = entry.path.removeprefix(here.path.rstrip("/") + "/")
         if name not in {".", ".."}:
             self._one(here.folder, name, entry, way)
+        return True
 
     def _children(self, path: str) -> Iterator[Entry]:
         """Yield the entries of a directory; that it cannot be read to its end is said."""

@@ -31,10 +31,7 @@ def host_name(name: str) -> bytes:
     "/" and NUL become %2F and %00, "", "." and ".." are spelt out, and what is longer than 255 bytes is cut and gets a
     digest of the whole.
     """
-    try:
-        raw = name.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half of a UTF-16 pair, as NTFS has them
-        raw = name.encode("utf-8", "surrogatepass")
+    raw = _bytes(name)
     safe = raw.replace(b"/", b"%2F").replace(b"\0", b"%00")
     if safe in {b"", b".", b".."}:
         return safe.replace(b".", b"%2E") or b"%"
@@ -51,7 +48,7 @@ def stays_inside(target: str, depth: int) -> bool:
     """
     parts = [part for part in target.split("/") if part not in {"", "."}]
     up = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
-    fits = 0 < len(target.encode("utf-8", "surrogatepass")) <= _TARGET_BYTES and "\0" not in target
+    fits = 0 < len(_bytes(target)) <= _TARGET_BYTES and "\0" not in target
     return fits and not target.startswith("/") and up <= depth and ".." not in parts[up:]
 
 
@@ -113,7 +110,7 @@ class Folder:
         ------
         OSError
         """
-        raw = target.encode("utf-8", "surrogateescape")
+        raw = _bytes(target)
         made, _ = self._new(name, lambda each: os.symlink(raw, each, dir_fd=self.descriptor))
         if times is not None:
             with contextlib.suppress(OSError, OverflowError):
@@ -129,6 +126,14 @@ class Folder:
             with contextlib.suppress(FileExistsError):
                 return each, make(each)
         raise FileExistsError(17, "no free name")
+
+
+def _bytes(text: str) -> bytes:
+    """Return what a guest wrote; half of a UTF-16 pair, as NTFS may have it, in the manner of UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _chance() -> bytes:
