@@ -237,14 +237,14 @@ def crowded(file: Path, count: int) -> Path:
     per, blocks = 4096 // 16, []
     for first in range(0, count, per):
         part = names[first : first + per]
-        records = [struct.pack("<IHBB", 13, 16, 8, 1) + name.ljust(8, b"\0") for name in part]
+        records = [struct.pack("<IHBB", 13, 16, 6, 1) + name.ljust(8, b"\0") for name in part]
         records[-1] = records[-1][:4] + struct.pack("<H", 4096 - 16 * (len(part) - 1)) + records[-1][6:]
         blocks.append(b"".join(records).ljust(4096, b"\0"))
     (place / "many").write_bytes(b"".join(blocks))
     ext(file, place, "ext4", "-b", "4096", "-O", "^metadata_csum,^dir_index")
     found = run("debugfs", "-R", "stat /one", file).decode().split()[1]
     data = file.read_bytes()
-    old, new = (struct.pack("<IHBB", number, 16, 8, 1) for number in (13, int(found)))
+    old, new = (struct.pack("<IHBB", number, 16, 6, 1) for number in (13, int(found)))
     file.write_bytes(data.replace(old, new))
     run("debugfs", "-w", "-R", "sif /many mode 040755", file)
     return file

@@ -44,11 +44,6 @@ def by_extents(volume: Slice, system: FileSystem, path: str) -> bytes:
     return bytes(out)
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return images.tree(tmp_path_factory.mktemp("tree"))
-
-
 @pytest.fixture(scope="module", params=["ext2", "ext3", "ext4", "ext4-1k"])
 def ext(request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Slice]:
     kind, _, extra = request.param.partition("-")

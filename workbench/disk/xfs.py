@@ -94,6 +94,8 @@ class XfsFileSystem:
         self.volume = volume
         self.kind = "xfs"
         self.label, self.uuid, self.cluster = signature.label, signature.uuid, signature.cluster
+        raw = volume.read(0, 512)
+        self._per_group, self._shift = int.from_bytes(raw[84:88], "big"), raw[124]
         self.state: State = state
         self._damage: list[str] = []
         self._names: BoundedCache[int, dict[str, int]] = BoundedCache(_NAMES)
@@ -294,11 +296,16 @@ class XfsFileSystem:
             count = min(int(length), size - at)
             if count <= 0:
                 return
-            hole = bool(int(flags) & _SPARSE)
-            if not hole and not 0 <= int(offset) <= self.volume.size - count:
+            place = -1 if int(flags) & _SPARSE else self._linear(int(offset))
+            if place > self.volume.size - count:
                 raise DiskError("content that lies outside of the volume", offset=at)
-            yield Extent(at, -1 if hole else int(offset), count)
+            yield Extent(at, place, count)
             at += count
+
+    def _linear(self, offset: int) -> int:
+        """Turn the library's offset, whose block number is group and block in the group, into bytes of the volume."""
+        block, within = divmod(offset, self.cluster)
+        return ((block >> self._shift) * self._per_group + (block & ((1 << self._shift) - 1))) * self.cluster + within
 
     def extents(self, inode: int) -> Iterator[Extent]:
         """Yield where an inode's content lies, by file offset, holes too; nothing for content kept in the inode.
