@@ -19,7 +19,7 @@ from lab import Notebook, jupyterlab
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
-from small import Forked
+from small import NOON, Forked
 
 HERE = Path(__file__).parent
 CODE = """%load_ext workbench
@@ -77,12 +77,8 @@ def test_page_and_kernel_are_one(browser: Chrome, address: str, place: Path) -> 
     assert browser.execute_script("return jupyterapp.shell.currentWidget.content.activeCell.model.type") == "code"
 
     status = browser.find_element(By.CSS_SELECTOR, ".wb-status")
-    notebook.ask(
-        f"timeline.selected = '{forked.ids[0][:8]}'; timeline.brush = [timeline.view[0], timeline.view[0] + 5000.0]"
-        if notebook.ask("print(len(timeline.view))") == "2"
-        else f"timeline.selected = '{forked.ids[0][:8]}'"
-    )
-    until(browser, lambda: forked.ids[0][:12] in status.text)
+    notebook.ask(f"timeline.selected = '{forked.ids[0][:8]}'; timeline.brush = [{NOON / 1e6}, {NOON / 1e6 + 5000}]")
+    until(browser, lambda: forked.ids[0][:12] in status.text and "5.0 s" in status.text)
 
     # Captures that come while the page is open, and a note from the page.
     notebook.ask("timeline.live = True")
@@ -93,6 +89,11 @@ def test_page_and_kernel_are_one(browser: Chrome, address: str, place: Path) -> 
     browser.switch_to.active_element.send_keys("flag", Keys.ENTER)
     until(browser, lambda: notebook.ask("print([each.name for each in case.marks()][-1])") == "flag")
     until(browser, lambda: "Saved the mark flag" in status.text)
+
+    for action in ("list", "help"):
+        browser.find_element(By.CSS_SELECTOR, f'[data-action="{action}"]').click()
+    root = browser.find_element(By.CSS_SELECTOR, ".wb-timeline")
+    assert browser.execute_script("return arguments[0].scrollWidth - arguments[0].clientWidth", root) <= 0
 
     for theme in ("JupyterLab Light", "JupyterLab Dark"):
         browser.execute_script("jupyterapp.commands.execute('apputils:change-theme', { theme: arguments[0] })", theme)

@@ -4,3 +4,20 @@ A front end: knows `workbench.case` and the vocabulary, holds no domain logic of
 stranger's case made is inert here: `text.inert` escapes it, and a page gets it as text nodes. Refuses to ask anything
 of the network.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.notebook.timeline import Timeline
+
+__all__ = ["Timeline"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a widget when it is asked for: anywidget takes a while."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"workbench.notebook.{name.lower()}"), name)
