@@ -62,6 +62,15 @@ def test_files_are_listed_read_and_taken_out(recorded: Recorded, tmp_path: Path)
         moment.open("/etc")
 
 
+def test_what_is_deleted_and_what_no_file_uses_is_told(recorded: Recorded) -> None:
+    moment = recorded.case.moment("wiped_log")
+    assert {"volume", "path", "intact"} <= set(moment.deleted().columns)
+    free = moment.unallocated()
+    assert (free["length"] > 0).all()
+    assert free["length"].sum() > 50e6
+    assert {"kind", "sha256", "offset"} <= set(moment.carve().columns)
+
+
 def test_a_disk_is_exported_and_served_alike(recorded: Recorded, tmp_path: Path) -> None:
     disk = recorded.case.moment("clean").disk("vda")
     image = disk.export(tmp_path / "vda.qcow2")

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from workbench.bench.clones import clone_small_and_large
+from workbench.bench.disks import disks
 from workbench.bench.downtime import downtime
 from workbench.bench.forensics import forensics
 from workbench.bench.history import resolving
@@ -44,6 +45,7 @@ FIGURES: dict[str, Callable[[Bench], Sequence[Result]]] = {
     "history": resolving,
     "memory": memory,
     "forensics": forensics,
+    "disks": disks,
 }
 """By the name that `--only` takes; in the order in which they are told."""
 

@@ -17,7 +17,7 @@ from workbench.store.types import I64
 
 __all__ = ["NAMES", "NO_TIME", "armoured", "disarmoured", "names", "nanoseconds", "times"]
 
-NAMES = ("path", "old_path", "path_before", "target")
+NAMES = ("path", "old_path", "path_before", "target", "written_to")
 """Columns that hold names as guests wrote them."""
 NO_TIME = np.iinfo(np.int64).min
 """How numpy writes "not a time"."""

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from workbench.disk.blocks import changed_blocks
+from workbench.disk.carving import carved_files
 from workbench.disk.changes import changed_files
 from workbench.disk.columns import names, nanoseconds, times
+from workbench.disk.deleted import deleted_files
 from workbench.disk.extracting import extract
 from workbench.disk.filesystem import Entry
 from workbench.disk.history import file_history
@@ -23,7 +25,7 @@ from workbench.disk.moments import Moments
 from workbench.disk.mounted import Disks, open_disks
 from workbench.disk.parts import shown
 from workbench.disk.text import text_diff
-from workbench.errors import DiskError
+from workbench.errors import DiskError, UnsupportedError
 from workbench.model import CaptureId
 
 __all__ = ["QUESTIONS"]
@@ -114,6 +116,29 @@ def extraction(moments: Moments, capture: CaptureId, path: str, into: str) -> pd
     return extract(mounted.filesystem, inner, Path(into))
 
 
+def deleted(moments: Moments, capture: CaptureId) -> pd.DataFrame:
+    """What file systems remember of deleted files."""
+    return deleted_files(_disks(moments, capture))
+
+
+def carve(moments: Moments, capture: CaptureId) -> pd.DataFrame:
+    """Files in unallocated clusters, by their signatures."""
+    return carved_files(_disks(moments, capture))
+
+
+def unallocated(moments: Moments, capture: CaptureId) -> pd.DataFrame:
+    """Runs that no file uses: volume (str), offset, length (int64, bytes of the disk)."""
+    rows, findings = [], []
+    for mounted in _disks(moments, capture).mounted:
+        try:
+            rows += [(mounted.volume.name, each.offset, each.length) for each in mounted.filesystem.unallocated()]
+        except (DiskError, UnsupportedError) as error:
+            findings.append(f"{mounted.volume.name}: {error}")
+    frame = pd.DataFrame(rows, columns=["volume", "offset", "length"])
+    frame.attrs["findings"] = findings
+    return frame.astype({"volume": "str", "offset": "int64", "length": "int64"})
+
+
 def digest(moments: Moments, capture: CaptureId, path: str) -> pd.DataFrame:
     """SHA-256 of a file: one row, sha256 (str), size (int64)."""
     mounted, _inner, entry = _disks(moments, capture).find(path)
@@ -168,5 +193,8 @@ QUESTIONS: dict[str, Callable[..., pd.DataFrame]] = {
     "workbench.disk.volumes": volumes,
     "workbench.disk.extract": extraction,
     "workbench.disk.digest": digest,
+    "workbench.disk.deleted": deleted,
+    "workbench.disk.carve": carve,
+    "workbench.disk.unallocated": unallocated,
 }
 """By name."""
