@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -54,13 +55,12 @@ class TestMbr:
 
     def test_a_loop_of_extended_partitions_ends(self) -> None:
         disk = bytearray(4 * MIB)
-        struct.pack_into("<B3xB3xII", disk, 446, 0, 5, 0, 100, 1000)
+        struct.pack_into("<B3xB3xII", disk, 446, 0, 5, 100, 1000)
         disk[510:512] = b"\x55\xaa"
         for at, following in ((100, 50), (150, 0)):
-            struct.pack_into("<B3xB3xII", disk, at * 512 + 446, 0, 0, 0x83, 1, 8)
-            struct.pack_into("<B3xB3xII", disk, at * 512 + 462, 0, 0, 5, following, 100)
+            struct.pack_into("<B3xB3xII", disk, at * 512 + 446, 0, 0x83, 1, 8)
+            struct.pack_into("<B3xB3xII", disk, at * 512 + 462, 0, 5, following, 100)
             disk[at * 512 + 510 : at * 512 + 512] = b"\x55\xaa"
-        struct.pack_into("<B3xB3xII", disk, 446, 0, 0, 5, 100, 1000)
         found = find_volumes(Raw(bytes(disk)), "vda")
         assert [volume.name for volume in found] == ["vda5", "vda6", "vda7"]
         assert "loop" in found[-1].note
@@ -68,7 +68,7 @@ class TestMbr:
     def test_what_lies_outside_or_overlaps_is_said(self) -> None:
         disk = bytearray(MIB)
         for number, (first, count) in enumerate(((10, 100), (50, 100), (2000, 100), (1 << 31, 5))):
-            struct.pack_into("<B3xB3xII", disk, 446 + 16 * number, 0, 0, 0x83, first, count)
+            struct.pack_into("<B3xB3xII", disk, 446 + 16 * number, 0, 0x83, first, count)
         disk[510:512] = b"\x55\xaa"
         found = find_volumes(Raw(bytes(disk)), "vda")
         notes = [volume.note for volume in found]
@@ -111,6 +111,11 @@ class TestGpt:
         put(disk, images.SIZE - 512, bytes(512))
         (found,) = volumes(tmp_path, disk)
         assert "neither copy" in found.note
+
+
+def crc(raw: bytes) -> bytes:
+    """LVM's checksum: CRC-32 with a beginning of its own and no end."""
+    return struct.pack("<I", zlib.crc32(raw, 0xF597A6CF ^ 0xFFFFFFFF) ^ 0xFFFFFFFF)
 
 
 class TestLvm:
@@ -172,8 +177,11 @@ type = "thin-pool"
         label += struct.pack("<Q4Q4Q", 40 * MIB, MIB, 0, 0, 0, 4096, MIB - 4096, 0, 0)
         text = self.TEXT.format(uuid=dashed).encode() + b"\0"
         area = struct.pack("<I16sIQQ4Q", 0, b" LVM2 x[5A%r0N*>", 1, 4096, MIB - 4096, 512, len(text), 0, 0)
-        put(disk, 512, label)
-        put(disk, 4096, area)
+        label = label.ljust(512, b"\0")
+        put(disk, 512, label[:16] + crc(label[20:]) + label[20:])
+        area = area[:56] + crc(text) + area[60:]
+        area = area.ljust(512, b"\0")
+        put(disk, 4096, crc(area[4:]) + area[4:])
         put(disk, 4096 + 512, text)
         content = small_ext(tmp_path, "root", UUID.format(1))
         put(disk, MIB + 10 * MIB, content[: 4 * MIB])
@@ -190,12 +198,10 @@ type = "thin-pool"
 
     def test_another_reader_of_lvm_agrees(self, disk: Path) -> None:
         handle = pyvslvm.handle()
-        try:
-            handle.open_file_object(io.BytesIO(disk.read_bytes()))
-            group = handle.get_volume_group()
-        except OSError:
-            pytest.skip("the library wants checksums that the test does not make")
+        handle.open_file_object(io.BytesIO(disk.read_bytes()))
+        group = handle.get_volume_group()
         assert group.name == "test"
+        assert "root" in {volume.name for volume in group.logical_volumes}
 
     def test_text_that_is_no_metadata_is_a_note(self, tmp_path: Path, disk: Path) -> None:
         put(disk, 4096 + 512 + 30, b"{" * 100)
@@ -210,9 +216,7 @@ class TestWholeDisks:
 
     @pytest.mark.parametrize("bits", [12, 32])
     def test_a_fat_is_no_table(self, tmp_path: Path, bits: int) -> None:
-        (found,) = volumes(
-            tmp_path, images.fat(tmp_path / "disk", bits, 4 * MIB if bits == 12 else 64 * MIB, "-s", "1")
-        )
+        (found,) = volumes(tmp_path, images.fat(tmp_path / "disk", bits, MIB if bits == 12 else 64 * MIB, "-s", "1"))
         assert (found.name, found.kind) == ("vda", f"fat{bits}")
 
     @pytest.mark.parametrize(
