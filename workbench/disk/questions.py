@@ -117,7 +117,7 @@ def extraction(moments: Moments, capture: CaptureId, path: str, into: str) -> pd
 
 
 def deleted(moments: Moments, capture: CaptureId) -> pd.DataFrame:
-    """What file systems remember of deleted files."""
+    """Return what file systems remember of deleted files."""
     return deleted_files(_disks(moments, capture))
 
 
@@ -127,7 +127,7 @@ def carve(moments: Moments, capture: CaptureId) -> pd.DataFrame:
 
 
 def unallocated(moments: Moments, capture: CaptureId) -> pd.DataFrame:
-    """Runs that no file uses: volume (str), offset, length (int64, bytes of the disk)."""
+    """Return the runs that no file uses: volume (str), offset, length (int64, bytes of the disk)."""
     rows, findings = [], []
     for mounted in _disks(moments, capture).mounted:
         try:
