@@ -13,10 +13,12 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import traitlets
+from nbconvert import HTMLExporter
 
 sys.path.insert(0, os.path.dirname(__file__))
 
@@ -72,7 +74,7 @@ def test_columns_are_laid_out_as_described(case: Case, forked: Forked) -> None:
 
 def test_a_rewind_is_a_fork_and_the_present_is_at_the_end(case: Case) -> None:
     shown = Timeline(case)
-    assert [each["label"] for each in shown.lanes] == ["demo", "demo / 1"]
+    assert [each["label"] for each in shown.lanes] == ["demo", "branch 1 of demo"]
     assert shown.forks == [{"from_time": MS + 4000, "from": 0, "time": MS + 20_000, "lane": 1}]
     assert shown.here == [{"time": MS + 24_000, "lane": 1}]
 
@@ -227,6 +229,18 @@ def test_a_repr_has_no_address_and_every_view_has_a_picture(case: Case) -> None:
     data, _ = shown._repr_mimebundle_()
     assert data["text/html"].startswith('<img alt="')
     assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_a_report_shows_the_picture_alone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter that finds a widget in an output takes it before the picture, and shows a blank."""
+    shown = Timeline(case)
+    monkeypatch.setenv("WORKBENCH_STATIC", "1")
+    data, _ = shown._repr_mimebundle_()
+    cell = nbformat.v4.new_code_cell(
+        "timeline", outputs=[nbformat.v4.new_output("execute_result", data, execution_count=1)]
+    )
+    html, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    assert data["text/html"].split('"')[-2] in html  # the picture itself
 
 
 def test_the_module_asks_the_network_for_nothing() -> None:

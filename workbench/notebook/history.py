@@ -142,14 +142,21 @@ def _with(frame: pd.DataFrame, known: Sequence[GuestRecord]) -> list[GuestRecord
 
 
 def _lanes(frame: pd.DataFrame, known: Sequence[GuestRecord]) -> tuple[list[dict[str, Any]], pd.DataFrame]:
-    """Give each guest's branches a lane, by guest and number; what is past the last lane shares it."""
+    """Give each guest's branches a lane, by guest and number; what is past the last lane shares it.
+
+    The name comes last in a label: one that is written from right to left would draw a number behind it to its left.
+    """
     names = {str(guest.id): inert(guest.name, 80) for guest in known}
     pairs = frame[["guest", "branch"]].drop_duplicates()
     order = {guest: at for at, guest in enumerate(names)}
     keys = sorted(((order[guest], guest, branch) for guest, branch in pairs.itertuples(index=False)))
     lane = {(guest, branch): min(at, MOST_LANES - 1) for at, (_, guest, branch) in enumerate(keys)}
     told = [
-        {"label": names[guest] + (f" / {branch}" if branch else ""), "guest": names[guest], "branch": int(branch)}
+        {
+            "label": f"branch {branch} of {names[guest]}" if branch else names[guest],
+            "guest": names[guest],
+            "branch": int(branch),
+        }
         for _, guest, branch in keys[:MOST_LANES]
     ]
     numbers = [lane[pair] for pair in zip(frame["guest"], frame["branch"], strict=True)]

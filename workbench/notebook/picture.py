@@ -94,7 +94,7 @@ def _svg(height: int, title: str, parts: Iterable[str]) -> str:
 
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start", longest: int = 60) -> str:
-    shown = markup(words, longest)
+    shown = markup(words if len(words) <= longest else words[: longest - 3] + "...", longest)
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{_INK}" unicode-bidi="isolate">{shown}</text>'
 
 

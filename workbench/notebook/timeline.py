@@ -8,6 +8,7 @@ put a text of a guest on a page that is not inert, and to write anything but mar
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 import weakref
@@ -27,8 +28,10 @@ from workbench.notebook.text import inert, when
 if TYPE_CHECKING:
     from workbench.case import Case, Moment
 
-__all__ = ["Timeline"]
+__all__ = ["STATIC", "Timeline"]
 
+STATIC = "WORKBENCH_STATIC"
+"""Environment variable: set, a timeline shows its picture only, for reports and exports, where a widget is a blank."""
 _REBASE = 4096
 """Captures appended after which the page gets all columns again."""
 _PARTS = ("data", "look", "view", "paint", "page", "input", "timeline")
@@ -87,10 +90,11 @@ class Timeline(anywidget.AnyWidget):
         return f"<Timeline of {len(self._history.frame)} captures in {len(self.lanes)} lanes>"
 
     def _repr_mimebundle_(self, **asked: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        bundle = super()._repr_mimebundle_(**asked) or ({}, {})
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        data = {**data, "text/plain": repr(self), "text/html": as_image(self.picture(), repr(self))}
-        return data, metadata
+        still = {"text/plain": repr(self), "text/html": as_image(self.picture(), repr(self))}
+        if os.environ.get(STATIC):
+            return still, {}
+        data, metadata = super()._repr_mimebundle_(**asked) or ({}, {})
+        return {**data, **still}, metadata
 
     def picture(self) -> str:
         """Return it as an SVG picture of bounded size, the same for the same captures."""

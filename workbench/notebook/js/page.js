@@ -122,9 +122,12 @@ function buildForm(s) {
   return form;
 }
 
+// A name whose direction of writing does not reach its neighbours.
+const isolated = (text) => `\u2068${text}\u2069`;
+
 function captureText(s, i) {
   const { data } = s;
-  return `${timeText(data.time[i])}  ${s.lanes[data.lane[i]]?.label ?? "?"}  ${MODES[data.mode[i]] ?? "?"}  ${hexOf(data, i).slice(0, 12)}`;
+  return `${timeText(data.time[i])}  ${isolated(s.lanes[data.lane[i]]?.label ?? "?")}  ${MODES[data.mode[i]] ?? "?"}  ${hexOf(data, i).slice(0, 12)}`;
 }
 
 function say(s) {
@@ -139,9 +142,9 @@ function tellAbout(s) {
   s.about.replaceChildren();
   for (const [name, value] of s.model.get("about") ?? []) {
     const pair = element("div");
-    const isolated = element("dd");
-    isolated.append(element("bdi", "", value));
-    pair.append(element("dt", "", name), isolated);
+    const told = element("dd");
+    told.append(element("bdi", "", value));
+    pair.append(element("dt", "", name), told);
     s.about.append(pair);
   }
 }
@@ -157,7 +160,7 @@ function fillLists(s) {
   for (let i = from; i < to; i++) captures.push([captureText(s, i), () => s.choose(i), i === s.cursor]);
   fillList(s.lists.children[0], captures, `${Math.max(0, to - from)} of ${Math.max(0, end - begin)}`);
   const marks = s.marks.slice(-LISTED).map((mark) => {
-    const words = `${timeText(mark.time)}  ${mark.kind}  ${mark.name}${mark.note ? `: ${mark.note}` : ""}`;
+    const words = `${timeText(mark.time)}  ${isolated(mark.kind)}  ${isolated(mark.name)}${mark.note ? `: ${isolated(mark.note)}` : ""}`;
     return [words, () => s.choose(indexOf(data, mark.capture)), false];
   });
   fillList(s.lists.children[1], marks, `${marks.length} of ${s.marks.length}`);

@@ -67,11 +67,22 @@ function paintAxis(g, s, height) {
   g.fillText(`${timeText(view.span[0]).slice(0, 10)} UTC`, 8, 9, GUTTER - 16);
 }
 
+// A label cut to the room beside the lanes; measured once.
+function fitted(g, s, label) {
+  s.fitted ??= new Map();
+  if (!s.fitted.has(label)) {
+    let text = label;
+    while (text.length > 1 && g.measureText(text).width > GUTTER - 20) text = `${text.slice(0, text.endsWith("...") ? -4 : -1)}...`;
+    s.fitted.set(label, text);
+  }
+  return s.fitted.get(label);
+}
+
 function paintLanes(g, s) {
   const { ink, line } = s.colours;
   s.lanes.forEach((lane, at) => {
     g.strokeStyle = line; g.beginPath(); g.moveTo(GUTTER, laneY(at) + 0.5); g.lineTo(s.view.width - RIGHT, laneY(at) + 0.5); g.stroke();
-    g.fillStyle = ink; g.fillText(lane.label, 8, laneY(at), GUTTER - 16);
+    g.fillStyle = ink; g.fillText(fitted(g, s, lane.label), 8, laneY(at));
   });
 }
 

@@ -57,7 +57,7 @@ function makeState(model, signal) {
     const lane = Math.min(s.lanes.length - 1, Math.max(0, s.lane() + direction));
     s.choose(nearest(s.data, time, lane, s.data.n));
   };
-  s.chooseMark = (at) => { if (s.marks[at]) { s.mark = at; s.choose(indexOf(s.data, s.marks[at].capture)); s.tell(`${s.marks[at].kind} ${s.marks[at].name}: ${s.marks[at].note}`); } };
+  s.chooseMark = (at) => { if (s.marks[at]) { s.mark = at; s.choose(indexOf(s.data, s.marks[at].capture)); s.tell([s.marks[at].kind, s.marks[at].name, s.marks[at].note].map(isolated).join("  ")); } };
   s.stepMark = (direction) => s.chooseMark(Math.min(s.marks.length - 1, Math.max(0, (s.mark ?? s.marks.length) + direction)));
   s.setBrush = (span) => { s.brush = span; model.set("brush", span); model.save_changes(); say(s); s.ask(); };
   s.edge = (which) => {
