@@ -16,6 +16,8 @@ __all__ = ["Dirents"]
 
 _MOST = 4 << 30
 """Bytes of a directory that are read at most."""
+_MOST_DAMAGED = 1000
+"""Damaged blocks after which the rest of a directory is given up."""
 _HEAD = struct.Struct("<IHB")
 
 
@@ -40,12 +42,25 @@ class Dirents:
         ------
         DiskError, StoreError
         """
+        raw = self._content.read(self._block)
+        if 0 < len(raw) < self._block:
+            yield from self._inline(raw)
+            return
         for _ in range(_MOST // self._block):
-            raw = self._content.read(self._block)
             if not raw:
                 return
             yield from self._names(raw)
+            raw = self._content.read(self._block)
         self.damaged += 1
+
+    def _inline(self, raw: bytes) -> Iterator[tuple[bytes, int]]:
+        """Yield the names of a directory kept in its inode: its parent's number, entries up to byte 60, then more.
+
+        Source: Linux fs/ext4/inline.c (EXT4_INLINE_DOTDOT_SIZE, EXT4_MIN_INLINE_DATA_SIZE).
+        """
+        yield from self._names(raw[4:60])
+        if len(raw) > 60:
+            yield from self._names(raw[60:])
 
     def _names(self, raw: bytes) -> Iterator[tuple[bytes, int]]:
         at = 0
