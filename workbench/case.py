@@ -191,7 +191,7 @@ class Case(MemoryOfCase, DiskOfCase):
         self.close()
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{guest.name}: {len(self.store.captures(guest.id))} captures" for guest in self.guests())
+        counts = ", ".join(f"{guest.name!r}: {len(self.store.captures(guest.id))} captures" for guest in self.guests())
         return f"<Case {str(self.path)!r} {counts or 'empty'}>"
 
     # Looking.
@@ -428,7 +428,7 @@ class Moment(MemoryOfMoment, DiskOfMoment):
         )
 
     def __repr__(self) -> str:
-        return f"<Moment {self.id[:12]} of {self.guest.name} at {_words(self.record.time_ns)}>"
+        return f"<Moment {self.id[:12]} of {self.guest.name!r} at {_words(self.record.time_ns)}>"
 
 
 class Diff(MemoryOfDiff, DiskOfDiff):
