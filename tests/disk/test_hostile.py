@@ -37,12 +37,13 @@ KINDS: dict[str, Callable[[Path, Path], Path]] = {
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_flipped_bytes_end_in_an_answer(kind: str, tmp_path: Path) -> None:
+    rounds = ROUNDS if kind != "xfs" else 6  # its disk cannot be small
     images.view_of(tmp_path / "case", vda=KINDS[kind](tmp_path / "disk", tmp_path))
-    words = [sys.executable, "-m", "tests.disk.fuzzed", str(tmp_path / "case"), "7", str(ROUNDS)]
+    words = [sys.executable, "-m", "tests.disk.fuzzed", str(tmp_path / "case"), "7", str(rounds)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parents[2])
     ends = [line.split() for line in done.stdout.splitlines() if line.startswith("end")]
     tail = done.stdout.splitlines()[-1:], done.stderr[-1500:]
     assert done.returncode == 0, (done.returncode, tail)
-    assert len(ends) == ROUNDS
+    assert len(ends) == rounds
     assert set(Counter(line[2] for line in ends)) <= {"whole", "partial", "refused", "nothing"}
     assert max(float(line[3]) for line in ends) < 10

@@ -20,6 +20,7 @@ import pytsk3
 from workbench.disk.allocation import free_runs
 from workbench.disk.content import Content, RunContent
 from workbench.disk.dirents import Dirents
+from workbench.disk.ext_inodes import ExtInodes
 from workbench.disk.filesystem import Entry, Extent, Kind, State
 from workbench.disk.image import Overlay, Slice
 from workbench.disk.signatures import Signature, ext_clusters, ext_superblock, identify
@@ -35,6 +36,8 @@ _MOST_ENTRIES = 20_000_000
 _MOST_DEPTH = 2048
 _MOST_PATH = 65536
 _MOST_DAMAGE = 1000
+_MOST_BLOCKS, _FEW_BLOCKS = 1 << 24, 1 << 20
+"""Blocks of a file mapped by blocks: at most, and always allowed; between them sixteen times the volume."""
 _NAMES = 400_000
 """Names of directories kept for look-ups."""
 _META_KINDS: dict[int, Kind] = {
@@ -121,6 +124,8 @@ class TskFileSystem:
         self._names: BoundedCache[int, dict[bytes, int]] = BoundedCache(_NAMES)
         if self.kind.startswith("ext") and ext_clusters(volume.read(1024, 1024)):
             raise UnsupportedError("ext4 with bigalloc cannot be read: the library does not know it", cure=_EXPORT)
+        self._most_blocks = min(_MOST_BLOCKS, max(_FEW_BLOCKS, 16 * volume.size // max(1024, self.cluster)))
+        self._inodes = ExtInodes(volume) if self.kind.startswith("ext") else None
         self._disk = _Disk(volume)
         try:
             self._fs = pytsk3.FS_Info(self._disk)
@@ -315,6 +320,8 @@ class TskFileSystem:
         raise DiskError("no such file or directory", path=path)
 
     def _open_meta(self, inode: int) -> Any:
+        if self._inodes is not None and self._inodes.blocks_listed(inode) > self._most_blocks:
+            raise DiskError("an inode that says it has more blocks than can be gone through", inode=inode)
         try:
             file = self._fs.open_meta(inode=inode)
         except (OSError, RuntimeError, OverflowError, ValueError) as error:
