@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +15,12 @@ from workbench.demo import DemoGuest, DemoImage, DemoSpec, build_demo_image
 
 BootGuest = Callable[..., DemoGuest]
 _GUEST_FIXTURES = {"guest", "boot_guest"}
+
+
+def pytest_configure() -> None:
+    """Take signals as they are by default: what starts the tests in the background hands ignored ones down to them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -82,6 +82,8 @@ class Worker:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._life = threading.RLock()  # held for moments: while a process is started, and while one is ended
+        self._ended = False
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
 
@@ -128,20 +130,26 @@ class Worker:
             return Answer.from_attributes(frame, message["answer"])
 
     def _start(self) -> socket.socket:
-        if self._process is not None and self._process.poll() is not None:
-            self.kill()
-        if self._channel is None:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "workbench.inquiry.worker", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            self._channel = ours
-        return self._channel
+        with self._life:
+            if self._ended:
+                raise AnalysisError("the worker was ended")
+            if self._process is not None and self._process.poll() is not None:
+                self.kill()
+            if self._channel is None:
+                self._channel = self._begin()
+            return self._channel
+
+    def _begin(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "workbench.inquiry.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        return ours
 
     @property
     def pid(self) -> int | None:
@@ -149,20 +157,27 @@ class Worker:
         return None if self._process is None else self._process.pid
 
     def kill(self) -> None:
-        """End the process, whatever it does; also from another thread, to cancel a question."""
-        process, channel = self._process, self._channel
-        self._process = self._channel = None
-        if process is not None:
-            process.kill()
-            process.wait()
-        if channel is not None:
-            channel.close()
+        """End the process, whatever it does; also from another thread, to cancel a question. The next starts anew."""
+        with self._life:
+            process, channel = self._process, self._channel
+            self._process = self._channel = None
+            if process is not None:
+                process.kill()
+                process.wait()
+            if channel is not None:
+                channel.close()
+
+    def end(self) -> None:
+        """End the process and start no other."""
+        with self._life:
+            self._ended = True
+            self.kill()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self.kill()
+        self.end()
 
 
 def _error(told: dict[str, Any]) -> WorkbenchError:
