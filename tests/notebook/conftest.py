@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_urllib() -> None:
-    """Open addresses as Python does: Volatility, where a test has used it in this process, has left an opener offline."""
+    """Open addresses as Python does: where a test used Volatility in this process, it left an opener that refuses."""
     urllib.request.install_opener(None)  # type: ignore[arg-type]
