@@ -61,8 +61,8 @@ _THREADED_LIMIT = 20.0
 _MEMFD_LIMIT = 64 << 20
 """Bytes of dirty clusters up to which a backup goes to a memfd; beyond, to a spool file in the case."""
 
-_READY = 4096
-"""Pages that a pause can always copy without faulting memory in: 16 MiB."""
+_READY = 2048
+"""Pages that a pause can always copy without faulting memory in: 8 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
