@@ -134,7 +134,7 @@ def _symbols(bench: Bench, case: Case) -> Result:
 
 def _forget(case: Case) -> None:
     """Drop the answers and kernels that a case keeps, so that the next question is really asked."""
-    run("rm", "-rf", case.path / "cache" / "memory")
+    run("rm", "-rf", case.path / "cache")
 
 
 def _cold(case: Case, plugin: str) -> float:

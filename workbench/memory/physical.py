@@ -23,7 +23,7 @@ from workbench.store.lru import BoundedCache
 
 __all__ = ["PhysicalMemory", "Place"]
 
-_CACHE = 64 << 20
+_CACHE = 32 << 20
 """Bytes of pages kept for small reads."""
 _RUN_BYTES = 16 << 20
 _MOST = 1 << 52
