@@ -15,44 +15,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from workbench.bench.forensics import PLUGINS as MEASURED
 from workbench.memory.volatility.opening import Opener
 
 from .conftest import Recorded
 
-PLUGINS = (
-    "linux.bash.Bash",
-    "linux.boottime.Boottime",
-    "linux.capabilities.Capabilities",
-    "linux.ebpf.EBPF",
-    "linux.elfs.Elfs",
-    "linux.envars.Envars",
-    "linux.iomem.IOMem",
-    "linux.ip.Addr",
-    "linux.ip.Link",
-    "linux.kmsg.Kmsg",
-    "linux.kthreads.Kthreads",
-    "linux.library_list.LibraryList",
-    "linux.lsmod.Lsmod",
-    "linux.lsof.Lsof",
-    "linux.malware.check_afinfo.Check_afinfo",
-    "linux.malware.check_creds.Check_creds",
-    "linux.malware.check_idt.Check_idt",
-    "linux.malware.check_modules.Check_modules",
-    "linux.malware.check_syscall.Check_syscall",
-    "linux.malware.malfind.Malfind",
-    "linux.malware.netfilter.Netfilter",
-    "linux.malware.process_spoofing.ProcessSpoofing",
-    "linux.mountinfo.MountInfo",
-    "linux.pagecache.Files",
-    "linux.pidhashtable.PIDHashTable",
-    "linux.proc.Maps",
-    "linux.psaux.PsAux",
-    "linux.pslist.PsList",
-    "linux.psscan.PsScan",
-    "linux.pstree.PsTree",
-    "linux.ptrace.Ptrace",
-    "linux.sockstat.Sockstat",
-)
+PLUGINS = (*MEASURED, "linux.pslist.PsList", "linux.ptrace.Ptrace")
 MOMENT = "backdoor"
 
 

@@ -5,13 +5,13 @@ Refuses to write, and to give bytes past the size that the file system states.
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections.abc import Sequence
 
 from workbench.disk.filesystem import Extent
 from workbench.disk.image import Bytes
 from workbench.errors import DiskError
+from workbench.store.seekable import SeekableFile
 
 __all__ = ["Content", "RunContent"]
 
@@ -19,15 +19,13 @@ _MOST = 8 << 20
 """Bytes given at once."""
 
 
-class Content(io.RawIOBase):
+class Content(SeekableFile):
     """Content of a known size; who derives says where bytes come from."""
 
     def __init__(self, size: int) -> None:
-        super().__init__()
         if size < 0:
             raise DiskError("a file of a negative size", size=size)
-        self.size = size
-        self._at = 0
+        super().__init__(size)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return bytes that lie inside; fewer only if there are no more, which is an error then.
@@ -38,32 +36,6 @@ class Content(io.RawIOBase):
         StoreError
         """
         raise NotImplementedError
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, which may lie past the end; return it.
-
-        Raises
-        ------
-        ValueError
-            If it would be negative, or `whence` is not known.
-        """
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}.get(whence)
-        if start is None or start + offset < 0:
-            raise ValueError(f"cannot seek to {offset} from {whence}")
-        self._at = start + offset
-        return self._at
 
     def readinto(self, buffer: object) -> int:
         """Fill `buffer` from the position on; return how many bytes, 0 at the end.

@@ -23,6 +23,7 @@ from workbench.errors import AnalysisError, DiskError, UsageError
 from workbench.inquiry.analysis import Analyst
 from workbench.model import CaptureId, CaptureRef, Mark
 from workbench.progress import Progress, silent
+from workbench.store.seekable import SeekableFile
 
 if TYPE_CHECKING:
     from workbench.disk.nbd import Server
@@ -34,36 +35,14 @@ _AT_ONCE = 8 << 20
 _LOGS = ("/var/log/*",)
 
 
-class GuestFile(io.RawIOBase):
+class GuestFile(SeekableFile):
     """A file of a guest at a moment: read-only, seekable; read through a worker, ahead of who reads on."""
 
     def __init__(self, moment: DiskOfMoment, path: str) -> None:
-        super().__init__()
+        super().__init__(int(moment.stat(path)["size"].iloc[0]))
         self._moment = moment
         self._path = path
-        self._at = 0
         self._start, self._data = 0, b""
-        self.size = int(moment.stat(path)["size"].iloc[0])
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position; return it."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}.get(whence)
-        if start is None or start + offset < 0:
-            raise ValueError(f"cannot seek to {offset} from {whence}")
-        self._at = start + offset
-        return self._at
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer from the position on; 0 at the end.

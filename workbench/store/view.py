@@ -6,7 +6,6 @@ verified raises `DamagedError` and returns nothing. A view stays valid while a w
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -22,6 +21,7 @@ from workbench.store.format import ID_BYTES
 from workbench.store.livemap import sparse_digest
 from workbench.store.local import os_errors
 from workbench.store.maps import RegionMap
+from workbench.store.seekable import SeekableFile
 from workbench.store.types import I64, U8
 
 if TYPE_CHECKING:
@@ -261,39 +261,12 @@ class RegionView:
         return RegionFile(self)
 
 
-class RegionFile(io.RawIOBase):
+class RegionFile(SeekableFile):
     """A region as a file. It has no descriptor; wrap it into `io.BufferedReader` for many small reads."""
 
     def __init__(self, region: RegionView) -> None:
-        super().__init__()
+        super().__init__(region.spec.length)
         self._region = region
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, which may lie past the end; return it.
-
-        Raises
-        ------
-        ValueError
-            If it would be negative, or `whence` is not known.
-        """
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._region.spec.length}.get(whence)
-        if start is None or start + offset < 0:
-            raise ValueError(f"cannot seek to {offset} from {whence}")
-        self._at = start + offset
-        return self._at
 
     def readinto(self, buffer: object) -> int:
         """Fill `buffer` from the position on; return how many bytes, 0 at the end.

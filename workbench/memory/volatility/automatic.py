@@ -27,6 +27,7 @@ from workbench.memory.volatility.artefacts import Artefacts
 from workbench.memory.volatility.catalogue import check_arguments, find
 from workbench.memory.volatility.context import forget_caches
 from workbench.memory.volatility.frame import collect
+from workbench.store.seekable import SeekableFile
 
 __all__ = ["AutomaticSight"]
 
@@ -37,35 +38,17 @@ _opened: dict[str, PhysicalMemory] = {}
 """What `capture:ID` is at the moment."""
 
 
-class _MemoryFile(io.RawIOBase):
+class _MemoryFile(SeekableFile):
     """Physical memory as a file; where the guest has none it reads as zeros, as in a raw dump."""
 
     def __init__(self, memory: PhysicalMemory) -> None:
-        super().__init__()
+        super().__init__(memory.size)
         self._memory = memory
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._memory.size}[whence]
-        return self._at
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer."""
         view = memoryview(buffer).cast("B")
-        length = max(0, min(len(view), self._memory.size - self._at, _MOST_READ))
+        length = max(0, min(len(view), self.size - self._at, _MOST_READ))
         view[:length] = self._memory.read_padded(self._at, length)
         self._at += length
         return length
