@@ -88,13 +88,13 @@ def test_a_symbol_table_that_is_none_is_refused(recorded: Recorded, worker: Work
 
 def test_no_process_is_left_when_answers_are_not_waited_for(recorded: Recorded) -> None:
     marks = ("clean", "break_in", "new_user", "backdoor")
+    before = _children()  # a case that another test asked keeps its worker
     running = LocalExecutor(2).run([question(recorded, when) for when in marks], timeout=60)
     _asked, outcome = next(running)
     assert isinstance(outcome, Answer)
-    children = _children()
-    assert children
+    assert _children() - before
     running.close()  # type: ignore[attr-defined]
-    assert not _children()
+    assert _children() == before
 
 
 def _children() -> set[int]:
