@@ -86,6 +86,14 @@ def chromium() -> Iterator[webdriver.Chrome]:
         browser.quit()
 
 
+def forget(browser: webdriver.Chrome) -> None:
+    """Leave the page and drop what was logged."""
+    browser.get("about:blank")
+    browser.set_window_size(1100, 900)
+    for kind in ("performance", "browser"):
+        browser.get_log(kind)
+
+
 def requests_of(browser: webdriver.Chrome) -> list[str]:
     """The addresses that pages asked for since the last look."""
     entries = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from browser import forget
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -88,11 +89,23 @@ def _await(address: str, log: Path) -> None:
     raise TimeoutError(log.read_text())
 
 
+def end_sessions(browser: Chrome, address: str) -> None:
+    """End the kernels of earlier notebooks; the page that shows one is left first."""
+    forget(browser)
+    asked = f"{address}/api/sessions"
+    with urllib.request.urlopen(f"{asked}?token={TOKEN}") as answer:
+        running = json.load(answer)
+    for each in running:
+        head = {"Authorization": f"token {TOKEN}"}
+        urllib.request.urlopen(urllib.request.Request(f"{asked}/{each['id']}", method="DELETE", headers=head)).close()
+
+
 class Notebook:
     """A notebook of one cell, open in a browser."""
 
     def __init__(self, browser: Chrome, address: str, place: Path, name: str, code: str) -> None:
         self.browser = browser
+        end_sessions(browser, address)
         cell = nbformat.v4.new_code_cell(code)
         nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=KERNEL), place / name)
         browser.set_script_timeout(60)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(__file__))
-
 pytest.importorskip("selenium")
 
-from browser import chromium, requests_of
-from lab import Notebook, jupyterlab
+from axe import keep
+from browser import requests_of
+from lab import Notebook
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -32,23 +28,6 @@ from small import Large
 from workbench.notebook.timeline import Timeline
 timeline = Timeline(Large({captures}))
 timeline"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("lab")
-
-
-@pytest.fixture(scope="module")
-def address(place: Path) -> Iterator[str]:
-    with jupyterlab(place) as running:
-        yield running
 
 
 def until(browser: Chrome, check: object) -> None:
@@ -100,9 +79,7 @@ def test_page_and_kernel_are_one(browser: Chrome, address: str, place: Path) -> 
         light = str(theme.endswith("Light")).lower()
         until(browser, lambda light=light: browser.execute_script("return document.body.dataset.jpThemeLight") == light)
         time.sleep(0.5)  # its style sheet comes after the attribute
-        shots = Path(os.environ.get("WORKBENCH_SCREENSHOTS", place))
-        shots.mkdir(parents=True, exist_ok=True)
-        assert browser.save_screenshot(str(shots / f"lab-{theme[11:].lower()}.png"))
+        keep(browser, f"timeline-lab-{theme[11:].lower()}")
     outside = [each for each in requests_of(browser) if not each.startswith((address, "data:", "blob:", "about:"))]
     assert outside == []
 

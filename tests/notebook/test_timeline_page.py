@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +10,10 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(__file__))
-
 pytest.importorskip("selenium")
 
-from browser import chromium, page_of, requests_of, served
+from axe import axe, keep
+from browser import forget, page_of, requests_of, served
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -28,12 +25,6 @@ from workbench.notebook.timeline import Timeline
 FRAMES = (Path(__file__).parent / "frames.js").read_text()
 GUTTER, AXIS, LANE, RIGHT = 140, 26, 34, 12
 MS = NOON / 1e6
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    with chromium() as running:
-        yield running
 
 
 class Shown:
@@ -78,6 +69,7 @@ class Shown:
 
 @contextmanager
 def showing(browser: Chrome, widget: Timeline, theme: str = "light") -> Iterator[Shown]:
+    forget(browser)
     with served(page_of(widget, theme)) as address:
         browser.get(address)
         WebDriverWait(browser, 20, poll_frequency=0.02).until(
@@ -275,16 +267,17 @@ def test_names_from_a_guest_do_nothing(browser: Chrome, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_is_drawn_in_the_colours_of_the_theme(browser: Chrome, theme: str, tmp_path: Path) -> None:
+def test_it_is_drawn_in_the_colours_of_the_theme(browser: Chrome, theme: str) -> None:
     widget = Timeline(Large(2000))
     with showing(browser, widget, theme) as shown:
         shown.press("l", Keys.ARROW_LEFT)
         pixel = "return [...arguments[0].getContext('2d').getImageData(2, 40, 1, 1).data]"
         paper = browser.execute_script(pixel, shown.canvas)
         assert paper[:3] == ([255, 255, 255] if theme == "light" else [17, 17, 17])
-        place = Path(os.environ.get("WORKBENCH_SCREENSHOTS", tmp_path))
-        place.mkdir(parents=True, exist_ok=True)
-        assert browser.save_screenshot(str(place / f"timeline-{theme}.png"))
+        for action in ("list", "help"):
+            shown.button(action)
+        assert axe(browser, ".wb-timeline") == []
+        keep(browser, f"timeline-{theme}")
 
 
 @pytest.mark.parametrize("captures", [20_000, 100_000])
