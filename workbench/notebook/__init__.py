@@ -11,13 +11,22 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from workbench.notebook.table import Table
     from workbench.notebook.timeline import Timeline
+    from workbench.notebook.work import Work
 
-__all__ = ["Timeline"]
+__all__ = ["Table", "Timeline", "Work"]
+
+_WHERE = {
+    "Table": "table",
+    "Timeline": "timeline",
+    "Work": "work",
+}
+"""Widgets by name: the module that has each."""
 
 
 def __getattr__(name: str) -> object:
     """Import a widget when it is asked for: anywidget takes a while."""
-    if name not in __all__:
+    if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"workbench.notebook.{name.lower()}"), name)
+    return getattr(importlib.import_module(f"workbench.notebook.{_WHERE[name]}"), name)

@@ -18,9 +18,9 @@ def module(*names: str) -> str:
     return "\n".join(_read(f"{name}.js") for name in names)
 
 
-def style(name: str) -> str:
-    """Return a style sheet."""
-    return _read(f"{name}.css")
+def style(*names: str) -> str:
+    """Return one style sheet made of these files."""
+    return "\n".join(_read(f"{name}.css") for name in names)
 
 
 def _read(name: str) -> str:
