@@ -35,6 +35,7 @@ OWN: dict[str, str] = {
     "workbench.owners": "workbench.memory.owners:owners",
     "workbench.pages": "workbench.memory.pages:pages",
     "workbench.findings": "workbench.memory.findings:findings",
+    "workbench.cached": "workbench.memory.cached:cached",
     "workbench.detect": "workbench.memory.detect.all:detect",
     "workbench.hidden_processes": "workbench.memory.detect.processes:hidden_processes",
     "workbench.hidden_modules": "workbench.memory.detect.modules:hidden_modules",

@@ -65,6 +65,10 @@ class StructPages:
         A file's page that is newer than the disk.
     settled : bool
         A file's page whose content is all there: it is not just being read from the disk.
+    current : bool
+        A file's page whose content is all there, perhaps locked meanwhile: on its way to the disk.
+    private : uint64
+        Of a file's page that is no tail: what its file system keeps beside it (buffers), else 0.
     """
 
     state: I64
@@ -73,6 +77,8 @@ class StructPages:
     cache: U64
     dirty: Mask
     settled: Mask
+    current: Mask
+    private: U64
 
 
 @dataclass(slots=True)
@@ -86,6 +92,7 @@ class _Raw:
     kind: U64
     count: U64
     cache: U64
+    private: U64
     whole: Mask
 
 
@@ -121,6 +128,8 @@ def read_struct_pages(moment: Moment, numbers: I64) -> StructPages:
         np.where(is_slab, raw.cache, np.uint64(0)),
         is_file & types.dirty(raw),
         is_file & types.settled(raw),
+        is_file & types.current(raw),
+        np.where(is_file & types.private(raw) & (steps == 0), raw.private, np.uint64(0)),
     )
 
 
@@ -160,6 +169,7 @@ def _read(moment: Moment, base: int, size: int, numbers: I64) -> _Raw:
         kind=member("page", ("page_type", "_mapcount"), "<u4"),
         count=member("page", ("_refcount",), "<u4"),
         cache=member("slab", ("slab_cache",)) if structures.has("slab") else member("page", ("slab_cache",)),
+        private=member("page", ("private",)),
         whole=whole,
     )
 
@@ -232,7 +242,13 @@ class _Types:
         return self._flag(raw, "PG_dirty") | self._flag(raw, "PG_writeback")
 
     def settled(self, raw: _Raw) -> Mask:
-        return self._flag(raw, "PG_uptodate") & ~self._flag(raw, "PG_locked")
+        return self.current(raw) & ~self._flag(raw, "PG_locked")
+
+    def current(self, raw: _Raw) -> Mask:
+        return self._flag(raw, "PG_uptodate")
+
+    def private(self, raw: _Raw) -> Mask:
+        return self._flag(raw, "PG_private")
 
     def free(self, raw: _Raw) -> Mask:
         """Nobody holds it: in the buddy allocator, behind the first page of a block there, or in a processor's list.
