@@ -41,6 +41,7 @@ from workbench.timeline.current import current_capture
 __all__ = [
     "Case",
     "Clone",
+from workbench.timeline.links import link_to, linked
     "Diff",
     "Finding",
     "Moment",
@@ -216,14 +217,15 @@ class Case(MemoryOfCase, DiskOfCase):
         what = f"no guest {name!r} in this case" if name else "say which guest"
         raise UsageError(what, guests=names, cure="Give one of them with --guest")
 
-    def timeline(self, guest: str | None = None) -> pd.DataFrame:
-        """Return every capture of a guest, oldest first; columns as `Timeline.frame` documents."""
-        return Timeline(self.store, self.guest(guest).id).frame()
+    def timeline(self, guest: str | None = None, *, since: str | None = None) -> pd.DataFrame:
+        """Return every capture of a guest, oldest first, or those after a moment; columns as `Timeline.frame` says."""
+        return Timeline(self.store, self.guest(guest).id).frame(since)
 
     def moment(self, when: str = "latest", guest: str | None = None) -> Moment:
         """Return the moment that `when` names.
 
-        A time, `-30s`, `2 captures ago`, an id or its beginning, a mark, `before:MARK`, `latest`.
+        A time, `-30s`, `2 captures ago`, an id or its beginning, a mark, `before:MARK`, `latest`, or a `Moment.link`,
+        which says the guest too.
 
         Raises
         ------
@@ -236,7 +238,8 @@ class Case(MemoryOfCase, DiskOfCase):
 
     def moments(self, guest: str | None = None) -> Iterator[Moment]:
         """Yield every moment of a guest, oldest first."""
-        record = self.guest(guest)
+        link = linked(when, self.store.id)
+        record = self.guest(guest) if link is None else self.store.guest(self.store.find(link)[0])
         for ref in self.store.captures(record.id):
             yield Moment(self, record, self.store.record(ref.id))
 
@@ -375,6 +378,11 @@ class Moment(MemoryOfMoment, DiskOfMoment):
     def facts(self) -> dict[str, Any]:
         """What the capture recorded of its own taking."""
         return dict(self.record.facts)
+    @property
+    def link(self) -> str:
+        """A lasting link to it, `wb://CASE/CAPTURE`: wherever the case is moved to, `case.moment(link)` finds it."""
+        return link_to(self.case.store.id, self.id)
+
 
     def regions(self) -> pd.DataFrame:
         """Return its regions: name (str), kind (str), bytes (int64), digest (str)."""

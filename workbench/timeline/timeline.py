@@ -16,6 +16,7 @@ from workbench.errors import AmbiguousMomentError, MomentNotFoundError, UsageErr
 from workbench.model import CaptureId, CaptureRecord, CaptureRef, GuestId, Mark
 from workbench.store import CaseStore
 from workbench.timeline.history import Branch, branches_of, frame_of
+from workbench.timeline.links import linked
 from workbench.timeline.times import parse_span, parse_time, show_time
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ __all__ = ["FORMS", "Timeline"]
 
 FORMS = (
     "Ask for latest, a time (2024-05-01T12:30:05+02:00; without a zone it is UTC), -30s, -5m, -2h, "
-    "'2 captures ago', a mark, before:MARK, after:MARK, or at least 4 digits of a capture's id."
+    "'2 captures ago', a mark, before:MARK, after:MARK, at least 4 digits of a capture's id, or a link (wb://...)."
 )
 
 _AGO = re.compile(r"(\d{1,9}) captures? ago")
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
+_WHOLE = re.compile(r"[0-9a-f]{64}")
 _LISTED = 8
 
 
@@ -55,14 +57,16 @@ class Timeline:
         """
         return self._store.captures(self.guest)
 
-    def records(self) -> list[CaptureRecord]:
-        """Return the records of all captures by time.
+    def records(self, since: CaptureRef | None = None) -> list[CaptureRecord]:
+        """Return the records of all captures by time, or of those that come after one; no other is read.
 
         Raises
         ------
         DamagedError, FormatError, StoreError
         """
-        return [self._store.record(ref.id) for ref in self.captures()]
+        refs = self.captures()
+        begin = 0 if since is None else bisect_right(refs, since)
+        return [self._store.record(ref.id) for ref in refs[begin:]]
 
     def marks(self) -> list[Mark]:
         """Return all marks by time.
@@ -73,8 +77,14 @@ class Timeline:
         """
         return self._store.marks(self.guest)
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self, since: str | None = None) -> pd.DataFrame:
         """Return the history as a table, one row per capture, by time.
+
+        Parameters
+        ----------
+        since : str, optional
+            Only what comes after this moment: a whole id, or any form that `resolve` takes. Takes as long as what is
+            new, and a look at the listing.
 
         Returns
         -------
@@ -86,9 +96,15 @@ class Timeline:
 
         Raises
         ------
+        MomentNotFoundError, UsageError
+            If there is no such moment.
         DamagedError, FormatError, StoreError
         """
-        return frame_of(self.records(), self.marks())
+        return frame_of(self.records(None if since is None else self._ref(since)), self.marks())
+
+    def _ref(self, text: str) -> CaptureRef:
+        """Return the capture with this whole id without a look at any other, else what the text asks for."""
+        return self._store.find(CaptureId(text))[1] if _WHOLE.fullmatch(text) else self.resolve(text)
 
     def branches(self) -> list[Branch]:
         """Return the lines of history, by number.
@@ -141,6 +157,8 @@ class Timeline:
         asked = text.strip()
         now = time.time_ns() if now_ns is None else now_ns
         refs = self.captures()
+        if (link := linked(asked, self._store.id)) is not None:
+            return self._by_id(link, refs)
         form, colon, rest = asked.partition(":")
         forms: dict[str, Callable[[str], CaptureRef]] = {
             "time": lambda rest: self._at_text(rest, refs, now),
