@@ -22,11 +22,15 @@ from workbench.capture.session import CaptureSession
 from workbench.disk.doors import DiskOfCase, DiskOfDiff, DiskOfMoment
 from workbench.disk.exports import export as export_frame
 from workbench.errors import UsageError
+from workbench.guest import steps
 from workbench.guest.connection import DEFAULT_URI, Guest, Hypervisor
+from workbench.guest.console import Console
 from workbench.guest.doctor import Finding, examine
+from workbench.guest.picture import screenshot
 from workbench.inquiry.analysis import Analyst
 from workbench.inquiry.answer import absences
 from workbench.memory.doors import MemoryOfCase, MemoryOfDiff, MemoryOfMoment
+from workbench.memory.physical import PhysicalMemory
 from workbench.memory.symbols.cache import SymbolCache
 from workbench.memory.symbols.vmlinuz import symbols_from_file
 from workbench.model import CaptureMode, CaptureRecord, CaptureRef, Damage, GuestId, GuestRecord, Mark
@@ -37,11 +41,11 @@ from workbench.rewind.plan import RewindPlan, plan_rewind, plan_undo
 from workbench.store import CaseStore, RegionFile
 from workbench.timeline import Timeline
 from workbench.timeline.current import current_capture
+from workbench.timeline.links import link_to, linked
 
 __all__ = [
     "Case",
     "Clone",
-from workbench.timeline.links import link_to, linked
     "Diff",
     "Finding",
     "Moment",
@@ -232,14 +236,14 @@ class Case(MemoryOfCase, DiskOfCase):
         MomentNotFoundError, AmbiguousMomentError
             Saying what exists.
         """
-        record = self.guest(guest)
+        link = linked(when, self.store.id)
+        record = self.guest(guest) if link is None else self.store.guest(self.store.find(link)[0])
         found = Timeline(self.store, record.id).resolve(when)
         return Moment(self, record, self.store.record(found.id))
 
     def moments(self, guest: str | None = None) -> Iterator[Moment]:
         """Yield every moment of a guest, oldest first."""
-        link = linked(when, self.store.id)
-        record = self.guest(guest) if link is None else self.store.guest(self.store.find(link)[0])
+        record = self.guest(guest)
         for ref in self.store.captures(record.id):
             yield Moment(self, record, self.store.record(ref.id))
 
@@ -375,19 +379,37 @@ class Moment(MemoryOfMoment, DiskOfMoment):
         return pd.Timestamp(self.record.time_ns, unit="ns", tz="UTC")
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What the capture recorded of its own taking."""
-        return dict(self.record.facts)
-    @property
     def link(self) -> str:
         """A lasting link to it, `wb://CASE/CAPTURE`: wherever the case is moved to, `case.moment(link)` finds it."""
         return link_to(self.case.store.id, self.id)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the capture recorded of its own taking."""
+        return dict(self.record.facts)
 
     def regions(self) -> pd.DataFrame:
         """Return its regions: name (str), kind (str), bytes (int64), digest (str)."""
         rows = [(each.spec.name, str(each.spec.kind), each.spec.length, each.digest) for each in self.record.regions]
         return pd.DataFrame(rows, columns=["name", "kind", "bytes", "digest"])
+
+    def physical_ranges(self) -> pd.DataFrame:
+        """Return where memory is in the guest's physical address space; the rest of it is holes.
+
+        Returns
+        -------
+        DataFrame
+            By address: start, bytes (int64), region (str), offset (int64, bytes, in the region).
+
+        Raises
+        ------
+        FormatError
+            If the capture's layout cannot be understood.
+        StoreError
+        """
+        ranges = PhysicalMemory.of_capture(self.case.store.view(self.id)).ranges
+        rows = [(each.start, each.length, each.block, each.offset) for each in ranges]
+        return pd.DataFrame(rows, columns=["start", "bytes", "region", "offset"])
 
     def open(self, what: str) -> RegionFile | BufferedReader:
         """Return a file of the guest (an absolute path) or a region (its name), seekable, read-only, binary.
@@ -513,6 +535,55 @@ class Clone:
     def guest(self) -> Guest:
         """The running domain."""
         return self.case.hypervisor.guest(self.record.uuid)
+
+    def console(self) -> Console:
+        """Open its serial console; whoever had it before loses it.
+
+        Raises
+        ------
+        GuestError
+            If it has none.
+        """
+        return Console(self.guest)
+
+    def screenshot(self) -> bytes:
+        """Return what its screen shows, as PNG.
+
+        Raises
+        ------
+        GuestError
+            If it has no video.
+        """
+        return screenshot(self.guest)
+
+    @property
+    def running(self) -> bool:
+        """Whether its CPUs run."""
+        return self.guest.is_running()
+
+    def pause(self) -> None:
+        """Stop its CPUs; harmless where they stand."""
+        steps.pause(self.guest)
+
+    def resume(self) -> None:
+        """Let its CPUs run; harmless where they do."""
+        steps.resume(self.guest)
+
+    def advance(self, seconds: float, stop: threading.Event | None = None) -> float:
+        """Let it run for some seconds, at most a day, then pause it; return how many it ran. `stop` ends it early."""
+        return steps.advance(self.guest, seconds, stop)
+
+    def capture(self, reason: str = "", *, mark: str | None = None, progress: Progress = silent) -> Moment:
+        """Take one capture of it: a guest of its own in this case, whose reason names the moment that it began at.
+
+        Raises
+        ------
+        CaptureError, GuestError, StoreError
+            It is as it was.
+        """
+        words = f"clone of {self.record.capture[:12]}" + (f": {reason}" if reason else "")
+        with self.case.record(self.record.uuid, progress=progress) as recording:
+            return recording.capture(words, mark=mark)
 
     def destroy(self) -> None:
         """End it and remove its files."""
