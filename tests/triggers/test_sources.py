@@ -20,7 +20,8 @@ def test_plain_falco_and_wazuh_alerts_are_told_apart():
     assert (plain.name, plain.reason, severity, plain.time_ns) == ("alert-7", "odd login", "critical", 5)
     falco, severity = read_alert(
         {"time": "2026-11-24T14:03:00Z", "rule": "Terminal shell in container", "priority": "Notice",
-         "output": "a shell", "output_fields": {"proc.name": "sh"}, "hostname": "web1", "source": "syscall", "tags": ["shell"]}, 5,
+         "output": "a shell", "output_fields": {"proc.name": "sh"},
+         "hostname": "web1", "source": "syscall", "tags": ["shell"]}, 5,
     )  # fmt: skip
     assert (falco.name, falco.reason, severity) == ("falco-Terminal-shell-in-container", "a shell", "notice")
     assert falco.facts["hostname"] == "web1"
