@@ -49,6 +49,7 @@ class _Request:
     mode: CaptureMode
     reason: str
     mark: str | None
+    told: Callable[[Tick], None] | None = None
 
 
 class CaptureLoop:
@@ -75,10 +76,12 @@ class CaptureLoop:
         self._wake = threading.Condition()
         self._stop = False
 
-    def request(self, mode: CaptureMode, reason: str, mark: str | None = None) -> None:
-        """Ask for a capture now; `mark` names it in the timeline."""
+    def request(
+        self, mode: CaptureMode, reason: str, mark: str | None = None, told: Callable[[Tick], None] | None = None
+    ) -> None:
+        """Ask for a capture now; `mark` names it in the timeline, `told` hears what came of it, in the loop's thread."""
         with self._wake:
-            self._requests.append(_Request(mode, reason, mark))
+            self._requests.append(_Request(mode, reason, mark, told))
             self._wake.notify()
 
     def stop(self) -> None:
@@ -127,6 +130,12 @@ class CaptureLoop:
             return self._requests.popleft() if self._requests and not self._stop else None
 
     def _turn(self, request: _Request, late: float, skipped: int) -> Tick:
+        tick = self._capture(request, late, skipped)
+        if request.told is not None:
+            request.told(tick)
+        return tick
+
+    def _capture(self, request: _Request, late: float, skipped: int) -> Tick:
         facts = {"interval_asked_s": self.interval, "skipped_ticks": skipped}
         try:
             record = self.session.capture(request.mode, request.reason, extra_facts=facts)
