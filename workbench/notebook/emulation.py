@@ -41,7 +41,7 @@ _CONTROL_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)([<-?]?)([0-9;]{0,64})([0-?]{0,6
 _OPEN_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*\Z")
 _STRING = re.compile(r"\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]")
 _STRING_END = re.compile(r"\x1b\\?|[\x07\x18\x1a\x9c]")
-_SHORT = re.compile(r"\x1b(?:[78DEHMc]|#8)")
+_SHORT = re.compile(r"\x1b[78DEHMc]")
 _OTHER = re.compile(r"\x1b[ -/]+[0-~]|\x1b.|[\x00-\xff]", re.DOTALL)
 _OPEN_SHORT = re.compile(r"\x1b[ -/]{0,3}\Z")
 _CURSOR_KEYS = 1 << 5  # DECCKM, as pyte keeps private modes
@@ -119,7 +119,7 @@ class _Screen(pyte.Screen):
 
     def __init__(self, columns: int, lines: int) -> None:
         self.above: deque[Any] = deque(maxlen=HISTORY)
-        self.scrolled = 0
+        self.above_ever = 0
         self.answers: dict[str, str] = {}
         self._own: dict[int, Any] | None = None
         super().__init__(columns, lines)
@@ -128,7 +128,7 @@ class _Screen(pyte.Screen):
         bottom = self.margins.bottom if self.margins else self.lines - 1
         if self.cursor.y == bottom and self._own is None and not (self.margins and self.margins.top):
             self.above.append(self.buffer[0])
-            self.scrolled += 1
+            self.above_ever += 1
         super().index()
 
     def draw(self, data: str) -> None:
@@ -145,6 +145,14 @@ class _Screen(pyte.Screen):
     def _room_in_cell(self) -> bool:
         x, y = (self.cursor.x - 1, self.cursor.y) if self.cursor.x else (self.columns - 1, self.cursor.y - 1)
         return y < 0 or len(self.buffer[y][x].data) < _DEEPEST
+
+    def erase_in_line(self, how: int = 0, private: bool = False) -> None:
+        if how in (0, 1, 2):  # pyte raises for others
+            super().erase_in_line(how, private=private)
+
+    def erase_in_display(self, how: int = 0, *args: Any, **kwargs: Any) -> None:
+        if how in (0, 1, 2, 3):
+            super().erase_in_display(how, *args, **kwargs)
 
     def save_cursor(self) -> None:
         super().save_cursor()
@@ -233,6 +241,11 @@ class Emulator:
     def above(self) -> int:
         """How many lines are kept above the screen."""
         return len(self._screen.above)
+
+    @property
+    def above_ever(self) -> int:
+        """How many lines ever left the screen at its top."""
+        return self._screen.above_ever
 
     def row(self, line: int, back: int = 0) -> list[Run]:
         """Return a line as runs of one look, `back` lines scrolled back."""
