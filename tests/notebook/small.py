@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,12 @@ class Large:
     def guests(self) -> list[GuestRecord]:
         return [self._guest]
 
-    def timeline(self, guest: str | None = None) -> pd.DataFrame:
-        return self.frame
+    def timeline(self, guest: str | None = None, *, since: str | None = None) -> pd.DataFrame:
+        begin = 0 if since is None else list(self.frame["id"]).index(since) + 1
+        return self.frame.iloc[begin:]
+
+    def moment(self, when: str, guest: str | None = None) -> Any:
+        return SimpleNamespace(id=when.removeprefix("id:"), link=f"wb://{GUEST}/{when.removeprefix('id:')}")
 
     def marks(self, guest: str | None = None) -> list[Mark]:
         return self._marks

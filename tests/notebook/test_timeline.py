@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -264,3 +265,82 @@ def test_a_widget_that_is_closed_can_go(case: Case) -> None:
     del shown
     gc.collect()
     assert gone() is None
+
+
+class Cloned:
+    """A case that has clones, without a hypervisor."""
+
+    def __init__(self, case: Case, *clones: tuple[str, str, int]) -> None:
+        self._case = case
+        self._clones = [
+            SimpleNamespace(name=name, record=SimpleNamespace(capture=capture, started_ns=started))
+            for name, capture, started in clones
+        ]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._case, name)
+
+    def clones(self) -> list[SimpleNamespace]:
+        return self._clones
+
+
+def test_a_clone_is_a_bar_at_the_moment_it_began_at(case: Case, forked: Forked) -> None:
+    later = NOON + 10**6 * S
+    shown = Timeline(Cloned(case, (MARKUP, forked.ids[6], later), ("gone", "f" * 64, later)))
+    run = {"name": MARKUP, "capture": forked.ids[6][:16], "time": MS + 6000, "lane": 0, "started": later / 1e6}
+    assert shown.runs == [run]
+    assert MARKUP not in shown.picture()
+    assert shown.picture().count("#CC79A7") == 1
+
+
+def test_a_clone_that_comes_is_seen_when_it_is_looked_for(case: Case, forked: Forked) -> None:
+    source = Cloned(case)
+    shown = Timeline(source)
+    source._clones += Cloned(case, ("later", forked.ids[0], NOON))._clones
+    assert shown.refresh() == 0
+    assert [each["name"] for each in shown.runs] == ["later"]
+
+
+def test_captures_of_a_clone_fork_from_its_moment(case: Case, forked: Forked) -> None:
+    from workbench.model import GuestId
+
+    clone = GuestId("7d0c1f5e-52d4-4a3b-9c0e-0123456789ab")
+    case.store.add_guest(clone, "z-clone")
+    with case.store.writer(clone) as writer:
+        Forked(forked.path).take(writer, 40, reason=f"clone of {forked.ids[6][:12]}: after the fact")
+    assert Timeline(case).forks[-1] == {
+        "from_time": MS + 6000, "from": 0, "time": MS + 40_000, "lane": 2, "clone": True,
+    }  # fmt: skip
+
+
+def test_a_choice_has_a_link_that_the_case_follows(case: Case, forked: Forked) -> None:
+    shown = Timeline(case)
+    assert shown.link == ""
+    shown.selected = forked.ids[22][:16]
+    assert case.moment(shown.link).id == forked.ids[22]
+    shown.selected = ""
+    assert shown.link == ""
+
+
+def test_what_was_read_is_not_read_again_and_the_frame_is_as_if_it_were(case: Case, forked: Forked) -> None:
+    shown = Timeline(case)
+    forked.append(26)
+    case.mark("late", f"id:{forked.ids[4]}")
+    for path in sorted((forked.path / "guests").glob("*/captures/*.capture"))[:8]:
+        path.rename(path.with_suffix(".away"))
+        path.touch()  # of what was read the names are looked at, and nothing else
+    with Case(forked.path) as fresh:  # which has read nothing yet
+        shown.case = fresh
+        assert shown.refresh() == 1
+    for path in (forked.path / "guests").glob("*/captures/*.away"):
+        path.rename(path.with_suffix(".capture"))
+    with Case(forked.path) as again:
+        pd.testing.assert_frame_equal(shown._history.frame, read_history(again).frame)
+
+
+def test_captures_that_are_gone_are_no_longer_shown(case: Case, forked: Forked) -> None:
+    shown = Timeline(case)
+    for second in (24, 0):
+        next((forked.path / "guests").glob(f"*/captures/*{forked.ids[second]}.capture")).unlink()
+        shown.refresh()
+    assert [each[:16] for each in shown._history.ids] == [forked.ids[at][:16] for at in (2, 4, 6, 8, 20, 22)]

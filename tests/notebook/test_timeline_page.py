@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -233,9 +234,44 @@ def test_the_focused_element_keeps_its_keys_from_jupyterlab(shown: Shown) -> Non
 
 def test_every_button_has_a_name_and_a_picture_without_glyphs(shown: Shown) -> None:
     buttons = shown.browser.find_elements(By.CSS_SELECTOR, ".wb-bar button")
-    assert len(buttons) == 15
+    assert len(buttons) == 16
     assert all(each.get_attribute("aria-label") and not each.text for each in buttons)
     assert all(each.find_elements(By.TAG_NAME, "svg") for each in buttons)
+
+
+def test_a_link_to_the_chosen_moment_is_copied(shown: Shown, forked: Forked) -> None:
+    shown.browser.execute_script(
+        "window.copied = []; Object.defineProperty(navigator, 'clipboard', { configurable: true,"
+        "value: { writeText: async (text) => { window.copied.push(text); } } })"
+    )
+    shown.press("c")
+    assert "Choose" in shown.status()
+    shown.press("l", "c")
+    assert "not answered" in shown.status()  # this page has no kernel
+    shown.widget.selected = forked.ids[24]
+    shown.set("link", shown.widget.link)
+    shown.button("copy")
+    shown.until(lambda: shown.browser.execute_script("return window.copied") == [shown.widget.link])
+    assert shown.widget.link in shown.status()
+
+
+def test_clones_are_bars_and_a_list(browser: Chrome, forked: Forked) -> None:
+    clone = SimpleNamespace(name=MARKUP, record=SimpleNamespace(capture=forked.ids[2], started_ns=NOON))
+    with Case(forked.path) as case:
+        case.clones = lambda: [clone]  # type: ignore[method-assign, assignment, list-item]
+        with showing(browser, Timeline(case)) as shown:
+            x, _ = shown.at(16, 0)  # of line 0 nothing is there but the bar, which goes on to the right
+            at = round(x + shown.canvas.size["width"] / 2)
+            pixels = browser.execute_script(
+                "return [...arguments[0].getContext('2d').getImageData(arguments[1], 26, 1, 34).data]", shown.canvas, at
+            )
+            assert [0xCC, 0x79, 0xA7] in [pixels[each : each + 3] for each in range(0, len(pixels), 4)]
+            shown.button("list")
+            entry = browser.find_element(By.CSS_SELECTOR, ".wb-list-runs li button")
+            assert MARKUP in entry.text
+            assert axe(browser, ".wb-timeline") == []
+            entry.click()
+            assert shown.get("selected") == forked.ids[2][:16]
 
 
 def test_lists_say_what_the_canvas_shows(shown: Shown, forked: Forked) -> None:

@@ -1,7 +1,7 @@
 """The history of a case as a page draws it: lanes, columns of numbers, marks, forks.
 
-Reads `case.timeline` and `case.marks` and nothing else, and keeps no text of a guest that is not inert. Refuses to hold
-more lanes or marks than a page can show: the rest is counted and said.
+Reads `case.timeline`, `case.marks` and `case.clones` and nothing else, and keeps no text of a guest that is not inert.
+Refuses to hold more lanes or marks than a page can show: the rest is counted and said.
 
 Layout of the columns, little-endian, one after another, n captures by time: milliseconds since 1970 (f64); the first 16
 digits of the id (two u32, the higher first); pages and clusters written, in pages (f32); lane (u16); mode (u8, index
@@ -11,17 +11,19 @@ into `MODES`). 23 bytes a capture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from workbench.errors import UsageError
 from workbench.model import CLUSTER, PAGE, CaptureMode, GuestRecord, Mark
+from workbench.notebook.runs import read_runs, run_forks
 from workbench.notebook.text import inert
 
-__all__ = ["MODES", "MOST_LANES", "MOST_MARKS", "PREFIX", "History", "Source", "read_history"]
+__all__ = ["MODES", "MOST_LANES", "MOST_MARKS", "PREFIX", "History", "Source", "count_captures", "read_history"]
 
 MODES = tuple(each.value for each in CaptureMode)
 PREFIX = 16
@@ -38,8 +40,8 @@ class Source(Protocol):
     def guests(self) -> list[GuestRecord]:
         """Return the guests."""
 
-    def timeline(self, guest: str | None = None) -> pd.DataFrame:
-        """Return the captures of a guest, oldest first."""
+    def timeline(self, guest: str | None = None, *, since: str | None = None) -> pd.DataFrame:
+        """Return the captures of a guest, oldest first; those after one (its id) alone."""
 
     def marks(self, guest: str | None = None) -> list[Mark]:
         """Return the marks of a guest."""
@@ -58,7 +60,10 @@ class History:
     marks : list of dict
         name, note, kind (inert texts), time (ms), lane, capture (first digits of its id, or "").
     forks : list of dict
-        Where a rewind happened: time and lane it went back to, time and lane that it went on at.
+        Where a rewind happened: time and lane it went back to, time and lane that it went on at; so for a clone that
+        captures were taken of (`clone`).
+    runs : list of dict
+        Clones that are there, as `runs.read_runs`.
     here : list of dict
         time, lane of the capture that each guest's present continues.
     untold : str
@@ -71,6 +76,7 @@ class History:
     forks: list[dict[str, Any]]
     here: list[dict[str, Any]]
     untold: str
+    runs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def ids(self) -> list[str]:
@@ -103,8 +109,13 @@ class History:
         return same and list(self.frame["id"].iloc[:count]) == list(earlier.frame["id"])
 
 
-def read_history(source: Source, guests: Sequence[str] | None = None) -> History:
+def read_history(source: Source, guests: Sequence[str] | None = None, before: History | None = None) -> History:
     """Read the history of some guests (names or UUIDs); of all without.
+
+    Parameters
+    ----------
+    before : History, optional
+        What was read earlier: captures are not read again, only those that came since.
 
     Raises
     ------
@@ -112,8 +123,8 @@ def read_history(source: Source, guests: Sequence[str] | None = None) -> History
         DamagedError, FormatError among them.
     """
     known = [each for each in source.guests() if guests is None or each.name in guests or each.id in guests]
-    frames = [source.timeline(each.id).assign(guest=str(each.id)) for each in known]
-    if not frames or not any(len(each) for each in frames):
+    frames = [each for each in (_captures(source, guest, before) for guest in known) if len(each)]
+    if not frames:
         return History(pd.DataFrame(columns=["id", "time", "guest", "lane"]), [], [], [], [], "no captures")
     frame = pd.concat(frames, ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
     lanes, frame = _lanes(frame, known)
@@ -121,18 +132,51 @@ def read_history(source: Source, guests: Sequence[str] | None = None) -> History
     told = [(guest, mark) for guest in known for mark in source.marks(guest.id)]
     shown = sorted(told, key=lambda each: each[1].time_ns)[-MOST_MARKS:]
     at_ms = _milliseconds(frame)
-    marks = [_mark(mark, guest, frame, at_ms, position) for guest, mark in shown]
+    whose = {guest.id: [mark for each, mark in told if each is guest] for guest in known}
     return History(
-        frame,
+        frame if before is None else frame.assign(marks=_named(told, frame, at_ms, position)),
         lanes,
-        marks,
-        _forks(frame, position),
-        [
-            _here(frame, guest, [mark for whose, mark in told if whose is guest], position)
-            for guest in _with(frame, known)
-        ],
+        [_mark(mark, guest, frame, at_ms, position) for guest, mark in shown],
+        _forks(frame, position) + run_forks(frame, at_ms),
+        [_here(frame, guest, whose[guest.id], position) for guest in _with(frame, known)],
         _untold(frame, lanes, len(told) - len(shown)),
+        read_runs(source, frame, at_ms),
     )
+
+
+def _captures(source: Source, guest: GuestRecord, before: History | None) -> pd.DataFrame:
+    """Return the captures of a guest; of what was read before, what is still there and what came since."""
+    old = None if before is None else before.frame[before.frame["guest"] == guest.id]
+    if old is not None and len(old):
+        try:
+            fresh = source.timeline(guest.id, since=str(old["id"].iloc[-1]))
+        except UsageError:  # the newest one is gone
+            return source.timeline(guest.id).assign(guest=str(guest.id))
+        if (count := count_captures(source, guest.id)) is None or count == len(old) + len(fresh):
+            kept = old.drop(columns=["lane"])
+            return pd.concat([kept, fresh.assign(guest=str(guest.id))], ignore_index=True) if len(fresh) else kept
+    return source.timeline(guest.id).assign(guest=str(guest.id))
+
+
+def count_captures(source: Any, guest: str) -> int | None:
+    """Return how many captures a guest has by the listing alone; None where a source has none."""
+    store = getattr(source, "store", None)
+    return None if store is None else len(store.captures(guest))
+
+
+def _named(
+    told: Sequence[tuple[GuestRecord, Mark]],
+    frame: pd.DataFrame,
+    at_ms: npt.NDArray[np.float64],
+    position: dict[str, int],
+) -> pd.Series[str]:
+    """Return the names of each capture's marks, joined by a comma, as the column `marks` of `Case.timeline`."""
+    names: dict[int, list[str]] = {}
+    for guest, mark in told:
+        at = _shown_by(mark, guest, frame, at_ms, position)
+        if at >= 0:
+            names.setdefault(at, []).append(mark.name)
+    return pd.Series([", ".join(names.get(at, ())) for at in range(len(frame))], dtype="object")
 
 
 def _with(frame: pd.DataFrame, known: Sequence[GuestRecord]) -> list[GuestRecord]:
@@ -182,10 +226,7 @@ def _place(at_ms: npt.NDArray[np.float64], lanes: npt.NDArray[np.int64], at: int
 def _mark(
     mark: Mark, guest: GuestRecord, frame: pd.DataFrame, at_ms: npt.NDArray[np.float64], position: dict[str, int]
 ) -> dict[str, Any]:
-    at = position.get(str(mark.capture), -1)
-    if at < 0:  # no capture was taken for it: the newest one of its guest at or before it
-        earlier = frame.index[(frame["guest"] == guest.id) & (at_ms <= mark.time_ns / _NS_PER_MS)]
-        at = int(earlier[-1]) if len(earlier) else -1
+    at = _shown_by(mark, guest, frame, at_ms, position)
     return {
         "name": inert(mark.name, 80),
         "note": inert(mark.note),
@@ -194,6 +235,17 @@ def _mark(
         "lane": int(frame["lane"].iloc[at]) if at >= 0 else 0,
         "capture": str(frame["id"].iloc[at])[:PREFIX] if at >= 0 else "",
     }
+
+
+def _shown_by(
+    mark: Mark, guest: GuestRecord, frame: pd.DataFrame, at_ms: npt.NDArray[np.float64], position: dict[str, int]
+) -> int:
+    """Return the position of the capture taken for a mark, else of its guest's newest at or before it, else -1."""
+    at = position.get(str(mark.capture), -1)
+    if at >= 0:
+        return at
+    earlier = frame.index[(frame["guest"] == guest.id) & (at_ms <= mark.time_ns / _NS_PER_MS)]
+    return int(earlier[-1]) if len(earlier) else -1
 
 
 def _here(frame: pd.DataFrame, guest: GuestRecord, marks: list[Mark], position: dict[str, int]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _COLUMNS = 370
 _SHOWN_LANES, _SHOWN_MARKS = 40, 200
 _INK, _DIM, _PAPER = "#222222", "#8a8a8a", "#ffffff"
 _TICK, _FORK, _MARK, _HERE = "#0072B2", "#D55E00", "#E69F00", "#009E73"
+_CLONE = "#CC79A7"
 
 
 def as_image(svg: str, alt: str) -> str:
@@ -33,7 +34,7 @@ def as_image(svg: str, alt: str) -> str:
 
 
 def timeline_picture(history: History, chosen: str | Sequence[str] = ()) -> str:
-    """Return the captures by lane, the forks, the marks, and rings around the captures chosen (whole ids)."""
+    """Return the captures by lane, forks, clones, marks, and rings around the captures chosen (whole ids)."""
     lanes = history.lanes[:_SHOWN_LANES]
     height = len(lanes) * _LANE + 2 * _AXIS
     if not len(history.frame):
@@ -47,6 +48,7 @@ def timeline_picture(history: History, chosen: str | Sequence[str] = ()) -> str:
     parts = [part for at, lane in enumerate(lanes) for part in _lane(at, lane["label"])]
     parts += _ticks(history, x_of(at_ms), len(lanes))
     parts += [_fork(x_of(each["from_time"]), x_of(each["time"]), each) for each in history.forks if _drawn(each, lanes)]
+    parts += [_bar(x_of(each["time"]), each) for each in history.runs if each["lane"] < len(lanes)]
     parts += [_diamond(x_of(each["time"]), each) for each in history.marks[-_SHOWN_MARKS:] if each["lane"] < len(lanes)]
     parts += [_ring(x_of(each["time"]), each["lane"], _HERE, 5) for each in history.here if each["lane"] < len(lanes)]
     ids = {chosen} if isinstance(chosen, str) else set(chosen)
@@ -126,6 +128,12 @@ def _drawn(fork: dict[str, Any], lanes: Sequence[Any]) -> bool:
 def _fork(begin: float, end: float, fork: dict[str, Any]) -> str:
     y, to = _middle(fork["from"]), _middle(fork["lane"])
     return f'<path d="M{begin:.1f} {y}C{begin:.1f} {to} {end:.1f} {y} {end:.1f} {to}" stroke="{_FORK}" fill="none"/>'
+
+
+def _bar(x: float, run: dict[str, Any]) -> str:
+    """Return the sign of a clone: of one length, so that a picture does not change with the hour."""
+    words = f"<title>{markup(run['name'], 80)}</title>"
+    return f'<path d="M{x:.1f} {_middle(run["lane"])}v8h24v-3h-22.5v-5z" fill="{_CLONE}">{words}</path>'
 
 
 def _diamond(x: float, mark: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ put a text of a guest on a page that is not inert, and to write anything but mar
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 import weakref
@@ -21,8 +20,10 @@ import traitlets
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.notebook.front import module, style
-from workbench.notebook.history import History, Source, read_history
+from workbench.notebook.history import History, Source, count_captures, read_history
 from workbench.notebook.picture import as_image, timeline_picture
+from workbench.notebook.runs import clones_of
+from workbench.notebook.still import STATIC, Still
 from workbench.notebook.text import inert, when
 
 if TYPE_CHECKING:
@@ -30,14 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["STATIC", "Timeline"]
 
-STATIC = "WORKBENCH_STATIC"
-"""Environment variable: set, a timeline shows its picture only, for reports and exports, where a widget is a blank."""
 _REBASE = 4096
 """Captures appended after which the page gets all columns again."""
-_PARTS = ("data", "look", "view", "paint", "page", "input", "timeline")
+_PARTS = ("base", "data", "look", "view", "paint", "page", "input", "timeline")
 
 
-class Timeline(anywidget.AnyWidget):
+class Timeline(Still, anywidget.AnyWidget):
     """Every capture of a case, drawn; zoom, pan, select, mark.
 
     Parameters
@@ -54,6 +53,8 @@ class Timeline(anywidget.AnyWidget):
         The chosen capture's id, or "". May be set to the first 4 or more digits of one.
     brush, view : list of float
         A span of time, and what is visible: two times in ms since 1970 (UTC), or empty.
+    link : str
+        A lasting link to the chosen moment (`Moment.link`), or "".
     live : bool
         Whether new captures are looked for in the background.
     """
@@ -67,9 +68,11 @@ class Timeline(anywidget.AnyWidget):
     marks = traitlets.List(traitlets.Dict()).tag(sync=True)
     forks = traitlets.List(traitlets.Dict()).tag(sync=True)
     here = traitlets.List(traitlets.Dict()).tag(sync=True)
+    runs = traitlets.List(traitlets.Dict()).tag(sync=True)
     about = traitlets.List(traitlets.List(traitlets.Unicode())).tag(sync=True)
     said = traitlets.Unicode("").tag(sync=True)
     selected = traitlets.Unicode("").tag(sync=True)
+    link = traitlets.Unicode("").tag(sync=True)
     brush = traitlets.List(traitlets.Float()).tag(sync=True)
     view = traitlets.List(traitlets.Float()).tag(sync=True)
     live = traitlets.Bool(False).tag(sync=True)
@@ -89,12 +92,9 @@ class Timeline(anywidget.AnyWidget):
     def __repr__(self) -> str:
         return f"<Timeline of {len(self._history.frame)} captures in {len(self.lanes)} lanes>"
 
-    def _repr_mimebundle_(self, **asked: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        still = {"text/plain": repr(self), "text/html": as_image(self.picture(), repr(self))}
-        if os.environ.get(STATIC):
-            return still, {}
-        data, metadata = super()._repr_mimebundle_(**asked) or ({}, {})
-        return {**data, **still}, metadata
+    def still(self) -> str:
+        """Return its picture as HTML."""
+        return as_image(self.picture(), repr(self))
 
     def picture(self) -> str:
         """Return it as an SVG picture of bounded size, the same for the same captures."""
@@ -158,7 +158,8 @@ class Timeline(anywidget.AnyWidget):
             seen = self._sign()
             if seen == self._seen:
                 return 0
-            before, now = self._history, read_history(self.case, self._guests)
+            before = self._history
+            now = read_history(self.case, self._guests, before)
             self._history, self._seen = now, seen
             goes_on = now.goes_on_from(before) and len(now.frame) - self._based <= _REBASE
             self._based = self._based if goes_on else len(now.frame)
@@ -176,13 +177,15 @@ class Timeline(anywidget.AnyWidget):
             "marks": history.marks,
             "forks": history.forks,
             "here": history.here,
+            "runs": history.runs,
             "said": history.untold,
         }
 
     def _sign(self) -> Any:
         """Return something small that changes when captures or marks come; see `Case.__repr__` for the same count."""
         guests = [each for each in self.case.guests() if self._guests is None or {each.name, each.id} & {*self._guests}]
-        return [(each.id, _newest(self.case, each.id), len(self.case.marks(each.id))) for each in guests]
+        counts = [(each.id, _newest(self.case, each.id), len(self.case.marks(each.id))) for each in guests]
+        return counts, clones_of(self.case)
 
     def _row(self, capture: str) -> Any:
         return self._history.frame[self._history.frame["id"] == capture].iloc[0]
@@ -208,7 +211,9 @@ class Timeline(anywidget.AnyWidget):
 
     @traitlets.observe("selected")
     def _tell(self, change: Any) -> None:
-        self.about = _about(self._row(change["new"]), self.lanes) if change["new"] else []
+        chosen = str(change["new"])
+        self.about = _about(self._row(chosen), self.lanes) if chosen else []
+        self.link = self.case.moment(f"id:{chosen}", self._row(chosen)["guest"]).link if chosen else ""
 
     @traitlets.observe("live")
     def _live(self, change: Any) -> None:
@@ -233,11 +238,10 @@ class Timeline(anywidget.AnyWidget):
 
 def _newest(case: Any, guest: str) -> Any:
     """Return the newest capture of a guest and how many there are, from the listing alone where there is one."""
-    store = getattr(case, "store", None)
-    if store is None:
+    count = count_captures(case, guest)
+    if not count:
         return len(case.timeline(guest))
-    captures = store.captures(guest)
-    return len(captures), captures[-1].id if len(captures) else ""
+    return count, case.store.captures(guest)[-1].id
 
 
 def _poll(widget: weakref.ref[Timeline], every: float) -> None:

@@ -253,7 +253,7 @@ class Timeline:
     def _by_id(self, prefix: str, refs: Sequence[CaptureRef]) -> CaptureRef:
         if _PREFIX.fullmatch(prefix) is None:
             raise UsageError(f"'{prefix}' is no id of a capture", cure="Give 4 to 64 hexadecimal digits.")
-        found = [ref for ref in refs if ref.id.startswith(prefix)]
+        found = self._whole(prefix) if _WHOLE.fullmatch(prefix) else [ref for ref in refs if ref.id.startswith(prefix)]
         if len(found) > 1:
             shown = ", ".join(_show(ref) for ref in found[:_LISTED])
             more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
@@ -264,6 +264,14 @@ class Timeline:
             hint = "a date is written 2024-05-01" if prefix.isdecimal() else "no capture's id begins so"
             raise self._nothing(prefix, refs, hint)
         return found[0]
+
+    def _whole(self, capture: str) -> list[CaptureRef]:
+        """Return the guest's capture with this whole id, if it has it, without a look at every other."""
+        try:
+            guest, ref = self._store.find(CaptureId(capture))
+        except UsageError:
+            return []
+        return [ref] if guest == self.guest else []
 
     def _mark(self, name: str) -> Mark:
         found = [mark for mark in self.marks() if mark.name == name]

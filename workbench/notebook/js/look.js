@@ -49,7 +49,7 @@ const ICONS = {
   zoomIn: "M8 3v10M3 8h10", zoomOut: "M3 8h10", fit: "M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4", undo: "M6 3L2 7l4 4M2 7h8a4 4 0 0 1 0 7",
   begin: "M10 2H5v12h5", end: "M6 2h5v12H6", clear: "M3 3l10 10M13 3L3 13", note: "M3 13l1-4 7-7 3 3-7 7zM3 13h10",
   live: "M8 8h.01M5 5a4 4 0 0 0 0 6M11 5a4 4 0 0 1 0 6M2.5 2.5a8 8 0 0 0 0 11M13.5 2.5a8 8 0 0 1 0 11",
-  list: "M3 4h.01M6 4h8M3 8h.01M6 8h8M3 12h.01M6 12h8", help: "M5.5 6a2.5 2.5 0 1 1 3.5 2.3c-.7.3-1 .8-1 1.7M8 13h.01",
+  list: "M3 4h.01M6 4h8M3 8h.01M6 8h8M3 12h.01M6 12h8", copy: "M6 3h7v9H6zM10 12v2H3V5h3", help: "M5.5 6a2.5 2.5 0 1 1 3.5 2.3c-.7.3-1 .8-1 1.7M8 13h.01",
 };
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -62,11 +62,5 @@ function icon(name) {
   return svg;
 }
 
-// An element with text: always a text node, so that no name of a guest is ever markup.
-function element(tag, className = "", text = "", attributes = {}) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text) made.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
-}
+// An element of a class, with a text.
+const element = (tag, name = "", text = "", attributes = {}) => make(tag, { class: name || null, text: text || null, ...attributes });

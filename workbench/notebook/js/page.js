@@ -17,6 +17,7 @@ const ACTIONS = [
   ["end", "end", "The span ends at the chosen capture", ["]"]],
   ["clear", "clear", "Choose nothing", ["Escape"]],
   ["note", "note", "Save a note at the chosen capture", ["n"]],
+  ["copy", "copy", "Copy a link to the chosen capture", ["c"]],
   ["live", "live", "Follow new captures", ["v"]],
   ["list", "list", "Captures and marks as lists", ["t"]],
   ["help", "help", "Keys and signs", ["?"]],
@@ -62,7 +63,7 @@ function buildPage(s) {
 function buildLists() {
   const lists = element("div", "wb-lists");
   lists.hidden = true;
-  for (const [name, title] of [["captures", "Captures in view"], ["marks", "Marks"]]) {
+  for (const [name, title] of [["captures", "Captures in view"], ["marks", "Marks"], ["runs", "Clones"]]) {
     const part = element("div", `wb-list-${name}`);
     part.append(element("h3", "", title), element("p"), element("ol", "", "", { "aria-label": title }));
     lists.append(part);
@@ -85,7 +86,8 @@ function buildHelp() {
     table,
     element("p", "", "Drag the lanes to pan, the wheel zooms at the cursor (with Shift it pans), drag the axis to look "
       + "through captures, Shift and drag for a span, drag the overview to choose what is visible. "
-      + "A drag acts when it is let go; Escape takes it back."),
+      + "A drag acts when it is let go; Escape takes it back. A bar under a lane is a clone: it begins at the moment it "
+      + "was made of, and is as long as it has been there."),
     buildLegend("Captures", MODE_LOOK), buildLegend("Marks", { ...MARK_LOOK, other: OTHER_MARK }),
   );
   return help;
@@ -121,9 +123,6 @@ function buildForm(s) {
   }, { signal: s.signal });
   return form;
 }
-
-// A name whose direction of writing does not reach its neighbours.
-const isolated = (text) => `\u2068${text}\u2069`;
 
 function captureText(s, i) {
   const { data } = s;
@@ -164,6 +163,25 @@ function fillLists(s) {
     return [words, () => s.choose(indexOf(data, mark.capture)), false];
   });
   fillList(s.lists.children[1], marks, `${marks.length} of ${s.marks.length}`);
+  const runs = s.runs.map((run) => [runText(run), () => s.choose(indexOf(data, run.capture)), false]);
+  fillList(s.lists.children[2], runs, `${runs.length} that are there`);
+}
+
+function runText(run) {
+  return `${isolated(run.name)}  from ${timeText(run.time)}  for ${spanText(Math.max(0, Date.now() - run.started))}`;
+}
+
+// Put a text where it can be pasted from; pages that are not served securely have no clipboard but the old way.
+async function copyText(text) {
+  try { await navigator.clipboard.writeText(text); return true; } catch { /* the old way */ }
+  const field = make("textarea", { "aria-hidden": "true", style: "position:fixed;opacity:0" }), before = document.activeElement;
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  before?.focus({ preventScroll: true });
+  return done;
 }
 
 function fillList(part, rows, count) {

@@ -88,12 +88,29 @@ function paintLanes(g, s) {
 
 function paintForks(g, s) {
   for (const fork of s.forks) {
-    g.strokeStyle = RED; g.lineWidth = 2;
+    g.strokeStyle = fork.clone ? PINK : RED; g.lineWidth = 2;
     const x = s.view.x(fork.from_time), y = laneY(fork.from), to = s.view.x(fork.time), end = laneY(fork.lane);
     g.beginPath(); g.moveTo(x, y); g.bezierCurveTo(x, (y + end) / 2, to, (y + end) / 2, to, end); g.stroke();
-    shape(g, "circle", x, y, 4, RED, s.colours.paper);
+    shape(g, "circle", x, y, 4, fork.clone ? PINK : RED, s.colours.paper);
   }
   g.lineWidth = 1;
+}
+
+// Clones: a bar from the moment each began at, as long as it has been there; what lies over another is drawn lower.
+function paintRuns(g, s) {
+  const ends = new Map();
+  for (const run of s.runs) {
+    const x = s.view.x(run.time), end = Math.max(x + 16, s.view.x(run.time + Math.max(0, Date.now() - run.started)));
+    if (end < GUTTER || x > s.view.width) continue;
+    const rows = ends.get(run.lane) ?? [];
+    let row = rows.findIndex((last) => last < x - 2);
+    if (row < 0) row = Math.min(rows.length, 2);
+    rows[row] = end;
+    ends.set(run.lane, rows);
+    const y = laneY(run.lane) + 3 + 3 * row;
+    g.fillStyle = PINK; g.fillRect(x, y, end - x, 2.5);
+    g.fillRect(x, laneY(run.lane), 1.5, y - laneY(run.lane));
+  }
 }
 
 // Captures: of those that fall on one pixel of one lane, one is drawn, as tall as the tallest and in the rarer mode.
@@ -171,6 +188,7 @@ function paint(s) {
   g.save(); g.beginPath(); g.rect(GUTTER - 10, 0, s.view.width, height); g.clip();
   s.drawn = paintCaptures(g, s);
   paintForks(g, s);
+  paintRuns(g, s);
   paintMarks(g, s);
   paintChosen(g, s, height);
   g.restore();

@@ -12,13 +12,19 @@ const DEEDS = {
   begin: (s) => s.edge(0), end: (s) => s.edge(1),
   clear: (s) => { s.setBrush([]); s.choose(-1, true); },
   note: (s) => { if (s.cursor < 0) return s.tell("Choose a capture first."); s.form.hidden = false; s.form.elements.name.focus(); },
+  copy: async (s) => {
+    if (s.cursor < 0) return s.tell("Choose a capture first.");
+    const link = s.model.get("link");
+    if (!link.includes(hexOf(s.data, s.cursor))) return s.tell("The kernel has not answered yet; try again.");
+    s.tell((await copyText(link)) ? `Copied ${link}` : link);
+  },
   live: (s) => { s.model.set("live", !s.model.get("live")); s.model.save_changes(); s.press(); },
   list: (s) => { s.lists.hidden = !s.lists.hidden; fillLists(s); s.press(); },
   help: (s) => { s.help.hidden = !s.help.hidden; s.press(); },
 };
 
 function makeState(model, signal) {
-  const s = { model, signal, data: decode([]), lanes: [], marks: [], forks: [], here: [], brush: [], cursor: -1, preview: -1, drag: null, drawn: 0, sent: [] };
+  const s = { model, signal, data: decode([]), lanes: [], marks: [], forks: [], here: [], runs: [], brush: [], cursor: -1, preview: -1, drag: null, drawn: 0, sent: [] };
   let frame = 0, settling = 0;
   s.ask = () => { frame ||= requestAnimationFrame(() => { frame = 0; if (s.root.isConnected) paint(s); }); };
   s.view = new View((settled) => {
@@ -73,7 +79,7 @@ function makeState(model, signal) {
 function takeHistory(s, first = false) {
   const { model } = s;
   s.data = decode([model.get("columns"), model.get("fresh")]);
-  for (const name of ["lanes", "marks", "forks", "here"]) s[name] = model.get(name) ?? [];
+  for (const name of ["lanes", "marks", "forks", "here", "runs"]) s[name] = model.get(name) ?? [];
   s.cursor = indexOf(s.data, model.get("selected"));
   s.preview = -1;
   s.view.bound(s.data, first);
@@ -86,7 +92,7 @@ function listenToModel(s) {
   // Several traits of one refresh arrive together: read them once.
   let waiting = false;
   const history = () => { if (!waiting) { waiting = true; queueMicrotask(() => { waiting = false; takeHistory(s); }); } };
-  for (const name of ["columns", "fresh", "lanes", "marks", "forks", "here"]) on(`change:${name}`, history);
+  for (const name of ["columns", "fresh", "lanes", "marks", "forks", "here", "runs"]) on(`change:${name}`, history);
   on("change:selected", () => {
     // The kernel answers a choice with the whole id; the answer to an older choice must not undo a newer one.
     const whole = model.get("selected"), id = whole.slice(0, 16), ours = s.sent.indexOf(id);
