@@ -10,6 +10,7 @@ cli         one module per verb
 notebook    what an analyst sees and touches in JupyterLab: widgets, pictures, magics
 case        the one door: what notebooks, server and command line all use
 rewind      store to guest: plan, in place, clone
+instant     memory and disks of one instant together: files as the guest would have read them
 memory      what a moment's memory says: Volatility, lifelines, page owners
 disk        what a moment's disks say: files as they were, and which changed
 inquiry     questions put to captures: workers, kept answers, what they say over time

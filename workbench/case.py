@@ -411,8 +411,10 @@ class Moment(MemoryOfMoment, DiskOfMoment):
         rows = [(each.start, each.length, each.block, each.offset) for each in ranges]
         return pd.DataFrame(rows, columns=["start", "bytes", "region", "offset"])
 
-    def open(self, what: str) -> RegionFile | BufferedReader:
+    def open(self, what: str, *, source: Literal["disk"] | None = None) -> RegionFile | BufferedReader:
         """Return a file of the guest (an absolute path) or a region (its name), seekable, read-only, binary.
+
+        A file is as the guest would have read it; `source="disk"` leaves out what was only in its page cache.
 
         Raises
         ------
@@ -422,7 +424,7 @@ class Moment(MemoryOfMoment, DiskOfMoment):
             If there is no such region.
         """
         if what.startswith("/"):
-            return self.open_file(what)
+            return self.open_file(what, source=source)
         self._spec(what)
         return self.case.store.view(self.id).region(what).open()
 

@@ -67,7 +67,7 @@ def changed_files(
         (datetime64[ns, UTC]), mode, uid, gid, inode (Int64; of the later moment, of the earlier for what was
         deleted) and mode_, uid_, gid_, inode_before (Int64), target, target_before (object), sha256_before,
         sha256_after (str or NA), clusters (int64, clusters of 64 KiB with changed bytes of its content), source (str:
-        "disk" or "journal"), state (str), note (str: why there is no digest). By volume and path.
+        "disk", "journal" or "page cache"), state (str), note (str: why there is no digest). By volume and path.
         A directory is "modified" if other names or inodes are in it. `attrs`: `damage_before`, `damage_after` (list
         of str), `hashed` (int, contents read), `not_compared` (volumes that could not be opened at one of
         the moments, and why: their files have no rows).
@@ -249,7 +249,7 @@ class _Table:
         found = self.differing(("inode", "generation", "size"), ("created",))
         both = self.both()
         mine = self.inodes[1][self.new[both]]
-        found[both] |= np.isin(mine, between.inodes) | np.isin(mine, between.unplaced)
+        found[both] |= np.isin(mine, between.inodes) | np.isin(mine, between.unplaced) | np.isin(mine, between.cached)
         return found
 
     def directories_changed(self) -> NDArray[np.bool_]:
@@ -310,7 +310,9 @@ class _Table:
         logged = np.where(self.new >= 0, np.isin(at[1], between.logged_after), np.isin(at[0], between.logged_before))
         states = ["" if part is None else part.filesystem.state for part in parts]
         counts = [between.clusters(*each) for each in zip(at[0].tolist(), at[1].tolist(), strict=True)]
-        source = np.where(logged | (self.taken("source") == "journal"), "journal", "disk")
+        told = self.taken("source")
+        source = np.where(logged | (told == "journal"), "journal", "disk")
+        source = np.where((told == "page cache") | np.isin(at[1], between.cached), "page cache", source)
         return {
             "clusters": pd.Series(counts, dtype="int64"),
             "source": pd.Series(source.tolist(), dtype="str"),
@@ -326,7 +328,7 @@ class _Table:
 
 def _nothing() -> Touched:
     none, pairs = np.zeros(0, np.int64), np.zeros((0, 2), np.int64)
-    return Touched(pairs, none, none, pairs, pairs, none, none)
+    return Touched(pairs, none, none, pairs, pairs, none, none, none)
 
 
 def _empty() -> pd.DataFrame:

@@ -35,13 +35,22 @@ _AT_ONCE = 8 << 20
 _LOGS = ("/var/log/*",)
 
 
+Source = Literal["disk"] | None
+"""Where to read from: the disk alone, or (None) what the guest would have read: the disk under the page cache."""
+
+
+def _from(source: Source) -> dict[str, Any]:
+    return {} if source is None else {"source": source}
+
+
 class GuestFile(SeekableFile):
     """A file of a guest at a moment: read-only, seekable; read through a worker, ahead of who reads on."""
 
-    def __init__(self, moment: DiskOfMoment, path: str) -> None:
-        super().__init__(int(moment.stat(path)["size"].iloc[0]))
+    def __init__(self, moment: DiskOfMoment, path: str, size: int, source: Source = None) -> None:
+        super().__init__(size)
         self._moment = moment
         self._path = path
+        self._asked = _from(source)
         self._start, self._data = 0, b""
 
     def readinto(self, buffer: Any) -> int:
@@ -56,7 +65,8 @@ class GuestFile(SeekableFile):
             return 0
         if not self._start <= self._at < self._start + len(self._data):
             wanted = max(len(view), _AT_ONCE)
-            row = self._moment.ask_disk("read", path=self._path, offset=self._at, length=wanted).iloc[0]
+            asked = {"path": self._path, "offset": self._at, "length": wanted, **self._asked}
+            row = self._moment.ask_disk("read", **asked).iloc[0]
             self._start, self._data = self._at, bytes(row["data"])
             if not self._data:
                 return 0
@@ -104,7 +114,11 @@ class DiskView:
 
 
 class DiskOfMoment:
-    """Files of a moment. Paths are the guest's: absolute, links followed inside of its own file systems."""
+    """Files of a moment. Paths are the guest's: absolute, links followed inside of its own file systems.
+
+    Files are as the guest would have read them at that instant: the disk, its journal replayed, under what the guest's
+    page cache holds that is newer. `source="disk"` leaves memory out.
+    """
 
     _analyst: Analyst
     id: CaptureId
@@ -133,11 +147,11 @@ class DiskOfMoment:
         """
         return self.ask_disk("volumes")
 
-    def walk(self) -> pd.DataFrame:
-        """Return every entry of all file systems: volume, path, inode, kind, size, mode, owner, times, target ..."""
-        return self.ask_disk("walk")
+    def walk(self, *, source: Source = None) -> pd.DataFrame:
+        """Return every entry of all file systems: volume, path, inode, kind, size, mode, owner, times, source ..."""
+        return self.ask_disk("walk", **_from(source))
 
-    def ls(self, path: str = "/") -> pd.DataFrame:
+    def ls(self, path: str = "/", *, source: Source = None) -> pd.DataFrame:
         """Return the entries of a directory.
 
         Raises
@@ -145,9 +159,9 @@ class DiskOfMoment:
         DiskError
             If there is no such path.
         """
-        return self.ask_disk("list", path=path)
+        return self.ask_disk("list", path=path, **_from(source))
 
-    def stat(self, path: str, *, follow: bool = True) -> pd.DataFrame:
+    def stat(self, path: str, *, follow: bool = True, source: Source = None) -> pd.DataFrame:
         """Return one entry; of a link what it leads to, unless `follow` is off.
 
         Raises
@@ -155,32 +169,38 @@ class DiskOfMoment:
         DiskError
             If there is no such path.
         """
-        return self.ask_disk("stat", path=path, follow=follow)
+        return self.ask_disk("stat", path=path, follow=follow, **_from(source))
 
-    def open_file(self, path: str) -> io.BufferedReader:
+    def open_file(self, path: str, *, source: Source = None) -> io.BufferedReader:
         """Return a file of the guest: binary, seekable, read-only.
+
+        Parameters
+        ----------
+        source : {"disk"}, optional
+            Read the disk alone, not what lies in the guest's page cache only.
 
         Raises
         ------
         DiskError
             If there is no such file.
         """
-        if self.stat(path)["kind"].iloc[0] != "file":
+        entry = self.stat(path, source=source).iloc[0]
+        if entry["kind"] != "file":
             raise DiskError("not a file", path=path, cure="List it with ls().")
-        return io.BufferedReader(GuestFile(self, path), 1 << 16)
+        return io.BufferedReader(GuestFile(self, path, int(entry["size"]), source), 1 << 16)
 
-    def read_text(self, path: str, encoding: str = "utf-8", errors: str = "replace") -> str:
+    def read_text(self, path: str, encoding: str = "utf-8", errors: str = "replace", *, source: Source = None) -> str:
         """Return the text of a file."""
-        with self.open_file(path) as file:
+        with self.open_file(path, source=source) as file:
             return file.read().decode(encoding, errors)
 
-    def glob(self, pattern: str) -> pd.DataFrame:
+    def glob(self, pattern: str, *, source: Source = None) -> pd.DataFrame:
         """Return the entries whose paths fit a pattern; `*` and `?` fit anything but "/", `**` anything."""
         wanted = _pattern(pattern)
-        frame = self.walk()
+        frame = self.walk(source=source)
         return frame[[wanted(path) for path in frame["path"]]].reset_index(drop=True)
 
-    def extract(self, path: str, into: Path | str) -> pd.DataFrame:
+    def extract(self, path: str, into: Path | str, *, source: Source = None) -> pd.DataFrame:
         """Write a file, or a directory with what is in it, into a folder of the host; never outside of it.
 
         Returns
@@ -188,7 +208,7 @@ class DiskOfMoment:
         DataFrame
             The manifest: path, kind, size, sha256, written_to, target, note.
         """
-        return self.ask_disk("extract", path=path, into=os.path.abspath(into))
+        return self.ask_disk("extract", path=path, into=os.path.abspath(into), **_from(source))
 
     def deleted(self) -> pd.DataFrame:
         """Return entries that file systems still remember of deleted files."""
@@ -224,21 +244,25 @@ class DiskOfDiff:
     a: Any
     b: Any
 
-    def files(self, *, deep: bool = False) -> pd.DataFrame:
+    def files(self, *, deep: bool = False, source: Source = None) -> pd.DataFrame:
         """Return what is not the same, a row per path.
 
         Parameters
         ----------
         deep : bool
             Hash all content of both moments instead of what clusters and metadata point to; the answer is the same.
+        source : {"disk"}, optional
+            Compare the disks alone, without what lay in the guest's page cache only.
 
         Returns
         -------
         DataFrame
             path, change ("created", "deleted", "modified", "metadata", "renamed"), old_path, sizes, times (UTC), mode,
-            owner, inode, target, sha256 before and after, clusters, source ("disk", "journal"), state.
+            owner, inode, target, sha256 before and after, clusters, source ("disk", "journal", "page cache": where any
+            byte, the size or the inode was in memory only), state. `attrs["alone"]`: moments whose memory could not be
+            told, and why.
         """
-        answer: pd.DataFrame = self.b.ask_disk("files", against=self.a.id, deep=deep)
+        answer: pd.DataFrame = self.b.ask_disk("files", against=self.a.id, deep=deep, **_from(source))
         return answer
 
     def disk_blocks(self) -> pd.DataFrame:
@@ -246,7 +270,7 @@ class DiskOfDiff:
         answer: pd.DataFrame = self.b.ask_disk("blocks", against=self.a.id)
         return answer
 
-    def text(self, path: str) -> str:
+    def text(self, path: str, *, source: Source = None) -> str:
         """Return how the text of a file changed, as a unified diff; empty if it did not.
 
         Raises
@@ -254,7 +278,7 @@ class DiskOfDiff:
         DiskError
             If neither moment has it, or it is no text.
         """
-        row = self.b.ask_disk("text", against=self.a.id, path=path).iloc[0]
+        row = self.b.ask_disk("text", against=self.a.id, path=path, **_from(source)).iloc[0]
         if not row["text"] and not row["equal"]:
             raise DiskError(f"no text diff: {row['note']}", path=path)
         return str(row["text"])
@@ -316,9 +340,19 @@ class DiskOfCase:
     """Files over a span of captures."""
 
     def history(
-        self, path: str, since: str | None = None, until: str | None = None, guest: str | None = None
+        self,
+        path: str,
+        since: str | None = None,
+        until: str | None = None,
+        guest: str | None = None,
+        *,
+        source: Source = None,
+        progress: Progress = silent,
     ) -> pd.DataFrame:
         """Return every version of a file over the timeline.
+
+        Each capture's memory is asked once for its page cache, on all processors; the answers are kept.
+        `source="disk"` leaves memory out.
 
         Returns
         -------
@@ -330,8 +364,11 @@ class DiskOfCase:
         span = self._span(since, until, guest)
         if not span:
             raise UsageError("no capture lies in this span", cure="See `workbench timeline`.")
-        arguments = {"path": path, "captures": [ref.id for ref in span]}
+        arguments = {"path": path, "captures": [ref.id for ref in span], **_from(source)}
         asked_by: Any = self  # a Case has an analyst
+        if source is None and len(span) > 1:
+            for _ in asked_by.analyst.ask_many([(ref.id, {}) for ref in span], "workbench.cached", progress=progress):
+                pass  # kept, for the worker to find
         answer = asked_by.analyst.ask(span[-1].id, "workbench.disk.history", arguments)
         return disarmoured(answer.told())
 

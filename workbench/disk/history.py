@@ -1,8 +1,8 @@
 """Every version of a path over a timeline, opening only the captures in which it can have changed.
 
 After a capture was opened, what the path hangs on is watched (`workbench.disk.watch`); captures in which none of it
-was written, in place or in the journal, inherit the version. Refuses to take a capture that cannot be read for one
-without the file: its `present` is unknown.
+was written, in place, in the journal or in memory, inherit the version. Refuses to take a capture that cannot be read
+for one without the file: its `present` is unknown.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from workbench.disk.columns import names, nanoseconds, times
 from workbench.disk.filesystem import Entry
 from workbench.disk.hashing import MOST, Hasher
 from workbench.disk.moments import Moments
+from workbench.disk.pagecache import Held
 from workbench.disk.parts import Part
 from workbench.disk.pieces import changed_clusters
 from workbench.disk.watch import Watch, watch
@@ -46,12 +47,14 @@ class _Version:
 
 @dataclass(slots=True)
 class _Seen:
-    """The capture opened last: what was found, and what it hangs on."""
+    """The capture opened last: what was found, and what it hangs on: on the disk, in the journal, in memory."""
 
     version: _Version
     watched: Watch | None
     logged: bytes | None = None
     content_logged: bytes | None = None
+    cached: bytes = b""
+    content_cached: bytes = b""
 
 
 def file_history(moments: Moments, path: str, captures: Sequence[CaptureId], *, most: int = MOST) -> pd.DataFrame:
@@ -123,16 +126,29 @@ def resolve(parts: Sequence[Part], path: str) -> tuple[Part, str]:
 def _may_differ(moments: Moments, before: CaptureId, capture: CaptureId, seen: _Seen) -> bool:
     """Tell whether a path can be another than in the capture before."""
     changed = changed_clusters(moments.store, before, capture)
-    if not any(len(clusters) for clusters in changed.values()):
-        return seen.version.present is None
+    written = any(len(clusters) for clusters in changed.values())
     watched = seen.watched
     if watched is None:
+        return written or seen.version.present is None or moments.page_cache(capture) is not None
+    if watched.cached(_held(moments, capture, watched), _inode(seen.version)) != seen.cached:
         return True
+    if not written:
+        return seen.version.present is None
     mine = changed.get(watched.part.disk, np.zeros(0, np.int64))
     views = moments.store.view(before), moments.store.view(capture)
     if seen.logged is None or watched.written(*views, mine):
         return True
     return watched.logged(views[1]) != seen.logged
+
+
+def _held(moments: Moments, capture: CaptureId, watched: Watch) -> Held | None:
+    """Return what a moment's memory has of the file system that is watched."""
+    cache, system = moments.page_cache(capture), watched.part.filesystem
+    return None if cache is None else cache.of(watched.part.name, system.kind, system.uuid)
+
+
+def _inode(version: _Version) -> int:
+    return -1 if version.entry is None else version.entry.inode
 
 
 def _open(
@@ -145,11 +161,14 @@ def _open(
         watched = watch(part, chain)
     except (DiskError, UnsupportedError) as error:
         return _Seen(_Version(None, note=error.message), None)
-    logged = watched.logged(moments.store.view(capture)) if watched else None
-    content = watched.logged(moments.store.view(capture), content_only=True) if watched else None
+    now = _Seen(_Version(whole, part.name, chain[-1] if whole else None), watched)
+    if watched is not None:
+        view, held, inode = moments.store.view(capture), part.held, _inode(now.version)
+        now.logged, now.content_logged = watched.logged(view), watched.logged(view, content_only=True)
+        now.cached = watched.cached(held, inode)
+        now.content_cached = watched.cached(held, inode, content_only=True)
     if not whole:
-        return _Seen(_Version(False, part.name), watched, logged, content)
-    now = _Seen(_Version(True, part.name, chain[-1]), watched, logged, content)
+        return now
     if seen is not None and before is not None and _same_content(moments, before, capture, seen, now):
         now.version = _Version(True, part.name, chain[-1], seen.version.sha256, seen.version.note)
     elif chain[-1].kind == "file":
@@ -168,6 +187,8 @@ def _same_content(moments: Moments, before: CaptureId, capture: CaptureId, seen:
         two.size,
         two.kind,
     ) or seen.watched.content != now.watched.content:
+        return False
+    if seen.content_cached != now.content_cached:
         return False
     if None in {seen.content_logged, now.content_logged} or seen.content_logged != now.content_logged:
         return False

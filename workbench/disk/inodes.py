@@ -17,7 +17,7 @@ from workbench.disk.parts import Part
 from workbench.errors import DiskError
 from workbench.store.types import I64
 
-__all__ = ["InodeTable", "generations", "inode_table", "replayed_inodes"]
+__all__ = ["InodeTable", "cached_inodes", "generations", "inode_table", "replayed_inodes"]
 
 _MAGIC = 0xEF53
 _META_BG, _64BIT = 0x10, 0x80
@@ -162,13 +162,29 @@ def replayed_inodes(part: Part) -> set[int]:
     table = inode_table(part) if len(part.replayed) else None
     if table is None:
         return set()
-    found: set[int] = set()
+    return {inode for offset, length in _in_volume(part, part.replayed) for inode in _differing(table, offset, length)}
+
+
+def cached_inodes(part: Part) -> set[int]:
+    """Return the inodes whose records are as the page cache has them, not the disk.
+
+    Raises
+    ------
+    StoreError
+    """
+    table = inode_table(part) if len(part.cached) else None
+    if table is None:
+        return set()
+    return {inode for offset, length in _in_volume(part, part.cached) for inode in table.within(offset, length)}
+
+
+def _in_volume(part: Part, ranges: I64) -> Iterator[tuple[int, int]]:
+    """Yield ranges of the disk as offset and length in the volume."""
     for piece in part.volume.pieces:
-        for offset, length in part.replayed.tolist():
+        for offset, length in ranges.tolist():
             begin, end = max(offset, piece.disk), min(offset + length, piece.disk + piece.length)
             if begin < end:
-                found.update(_differing(table, begin - piece.disk + piece.offset, end - begin))
-    return found
+                yield begin - piece.disk + piece.offset, end - begin
 
 
 def _differing(table: InodeTable, offset: int, length: int) -> Iterator[int]:

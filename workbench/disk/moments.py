@@ -13,16 +13,20 @@ from typing import Protocol
 import pandas as pd
 
 from workbench.disk.extentmap import EXTENTS, ExtentMap, extent_frame
+from workbench.disk.pagecache import PageCache
 from workbench.disk.parts import Opened, Part, open_parts
 from workbench.disk.walk import WALK, walk_frame
+from workbench.errors import WorkbenchError
 from workbench.model import CaptureId
-from workbench.store import CaptureView, CaseStore
+from workbench.store import CaseStore
 from workbench.store.lru import BoundedCache
 
-__all__ = ["Keeper", "Moments", "OpenParts"]
+__all__ = ["FindCache", "Keeper", "Moments", "OpenParts"]
 
-OpenParts = Callable[[CaptureView], Opened]
-"""Opens the file systems of a moment."""
+OpenParts = Callable[..., Opened]
+"""Opens the file systems of a view, under a page cache if one is given too."""
+FindCache = Callable[[CaptureId], PageCache]
+"""Returns what the memory of a moment has of its file systems; raises `WorkbenchError` where it cannot be told."""
 _OPEN = 3
 """Moments whose file systems are held open."""
 _KEPT = 40_000_000
@@ -48,11 +52,27 @@ class Moments:
     opener : callable, optional
         Opens a moment's parts.
     keeper : Keeper, optional
+    memory : callable, optional
+        Finds page caches; without it the disks are read alone.
+
+    Attributes
+    ----------
+    alone : dict of CaptureId to str
+        Moments whose disks are read alone because their memory cannot be told, and why.
     """
 
-    def __init__(self, store: CaseStore, opener: OpenParts = open_parts, keeper: Keeper | None = None) -> None:
+    def __init__(
+        self,
+        store: CaseStore,
+        opener: OpenParts | None = None,
+        keeper: Keeper | None = None,
+        memory: FindCache | None = None,
+    ) -> None:
         self.store = store
-        self._opener = opener
+        self.alone: dict[CaptureId, str] = {}
+        self._memory = memory
+        self._caches: OrderedDict[CaptureId, PageCache | None] = OrderedDict()
+        self._opener = opener or (lambda view, cache=None: open_parts(view, cache=cache))
         self._keeper = keeper
         self._open: OrderedDict[CaptureId, Opened] = OrderedDict()
         self._frames: BoundedCache[tuple[CaptureId, str], pd.DataFrame] = BoundedCache(_KEPT)
@@ -69,6 +89,21 @@ class Moments:
         """
         return self.opened(capture).parts
 
+    def page_cache(self, capture: CaptureId) -> PageCache | None:
+        """Return what memory has of a moment's file systems; None where that is not asked for, or cannot be told."""
+        if self._memory is None or capture in self.alone:
+            return None
+        if capture not in self._caches:
+            while len(self._caches) >= _OPEN:
+                self._caches.popitem(last=False)
+            try:
+                self._caches[capture] = self._memory(capture)
+            except WorkbenchError as error:
+                self.alone[capture] = error.message
+                return None
+        self._caches.move_to_end(capture)
+        return self._caches[capture]
+
     def opened(self, capture: CaptureId) -> Opened:
         """Return a moment's file systems, with what could not be opened.
 
@@ -81,7 +116,8 @@ class Moments:
         if capture not in self._open:
             while len(self._open) >= _OPEN:
                 self._open.popitem(last=False)
-            self._open[capture] = self._opener(self.store.view(capture))
+            cache = self.page_cache(capture)
+            self._open[capture] = self._opener(self.store.view(capture), *(() if cache is None else (cache,)))
         self._open.move_to_end(capture)
         return self._open[capture]
 
@@ -137,5 +173,6 @@ class Moments:
     def close(self) -> None:
         """Forget everything."""
         self._open.clear()
+        self._caches.clear()
         self._frames.clear()
         self._maps.clear()

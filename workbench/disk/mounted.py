@@ -14,15 +14,17 @@ from pathlib import Path
 
 from workbench.disk.filesystem import Entry, FileSystem
 from workbench.disk.fstab import Wanted, is_meant, wanted
-from workbench.disk.image import Image
+from workbench.disk.image import Image, Slice
 from workbench.disk.journal import Replay, replay
 from workbench.disk.opening import can_open, open_filesystem
+from workbench.disk.pagecache import CachedFileSystem, Held, PageCache
 from workbench.disk.volumes import Volume, find_volumes
 from workbench.errors import DiskError, UnsupportedError
 from workbench.model import RegionKind
 from workbench.store import CaptureView
+from workbench.store.types import I64
 
-__all__ = ["Disks", "Finding", "Mounted", "open_disks"]
+__all__ = ["Cached", "Disks", "Finding", "Mounted", "open_disks"]
 
 _MOST_LINKS = 40
 """As Linux has it (MAXSYMLINKS)."""
@@ -57,8 +59,10 @@ class Mounted:
     image : Image
         The disk as it was captured.
     replay : Replay
-        Its `volume` is what the file system reads.
+        Its `volume` is what the file system reads, unless `cached` says so.
     filesystem : FileSystem
+    cached : Cached or None
+        Where a page cache lies over it.
     """
 
     volume: Volume
@@ -66,9 +70,28 @@ class Mounted:
     image: Image
     replay: Replay
     filesystem: FileSystem
+    cached: Cached | None = None
 
 
-def open_disks(view: CaptureView, *, directory: Path | None = None) -> Disks:
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """A volume under a page cache.
+
+    Attributes
+    ----------
+    volume : Slice
+        What the file system reads: replayed, with the metadata from memory over it.
+    ranges : (n, 2) int64
+        Offsets on the disk and lengths of that metadata.
+    held : Held
+    """
+
+    volume: Slice
+    ranges: I64
+    held: Held
+
+
+def open_disks(view: CaptureView, *, directory: Path | None = None, cache: PageCache | None = None) -> Disks:
     """Find the volumes of all disks of a capture; nothing is replayed or opened yet.
 
     Parameters
@@ -76,12 +99,14 @@ def open_disks(view: CaptureView, *, directory: Path | None = None) -> Disks:
     view : CaptureView
     directory : Path, optional
         Where the temporary copies for replays go.
+    cache : PageCache, optional
+        Of the same instant, to be laid over the file systems.
 
     Raises
     ------
     StoreError
     """
-    return Disks(view, directory)
+    return Disks(view, directory, cache)
 
 
 class Disks:
@@ -95,10 +120,12 @@ class Disks:
         All of them, those that cannot be opened too.
     """
 
-    def __init__(self, view: CaptureView, directory: Path | None = None) -> None:
+    def __init__(self, view: CaptureView, directory: Path | None = None, cache: PageCache | None = None) -> None:
         names = [region.spec.name for region in view.record.regions if region.spec.kind is RegionKind.DISK]
         self._time_ns = view.record.time_ns
         self._directory = directory
+        self._cache = cache
+        self._cached: dict[str, Cached] = {}
         self.images = {image.name: image for image in (Image(view, name) for name in names)}
         self.volumes = tuple(volume for name, image in self.images.items() for volume in find_volumes(image, name))
         self._findings = [Finding(volume.name, volume.note) for volume in self.volumes if volume.note]
@@ -148,7 +175,19 @@ class Disks:
         replayed = replay(content, time_ns=self._time_ns, directory=self._directory)
         if replayed.state == "unreplayed":
             self._findings.append(Finding(volume.name, f"unreplayed: {replayed.reason}"))
+        held = self._cache.of(volume.name, volume.kind, volume.uuid) if self._cache is not None else None
+        if held is not None:
+            try:
+                return replayed, self._under_cache(volume.name, replayed, held)
+            except DiskError as error:
+                self._findings.append(Finding(volume.name, f"the page cache cannot be laid over it: {error}"))
         return replayed, open_filesystem(replayed.volume, state=replayed.state)
+
+    def _under_cache(self, name: str, replayed: Replay, held: Held) -> FileSystem:
+        content, ranges = held.over(replayed.volume)
+        found = CachedFileSystem(open_filesystem(content, state=replayed.state), held)
+        self._cached[name] = Cached(content, ranges, held)
+        return found
 
     @cached_property
     def mounted(self) -> tuple[Mounted, ...]:
@@ -169,7 +208,13 @@ class Disks:
                 self._findings.append(Finding(volume.name, "btrfs cannot be read here"))
         points = self._points({name: system for name, (_, system) in found.items()})
         mounted = [
-            Mounted(volume, points[volume.name], self.images[volume.disk], *found[volume.name])
+            Mounted(
+                volume,
+                points[volume.name],
+                self.images[volume.disk],
+                *found[volume.name],
+                self._cached.get(volume.name),
+            )
             for volume in self.volumes
             if volume.name in found
         ]

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.disk.filesystem import FileSystem
 from workbench.disk.image import Bytes, Slice
+from workbench.disk.pagecache import Held, PageCache
 from workbench.store import CaptureView
 from workbench.store.types import I64
+
+if TYPE_CHECKING:
+    from workbench.disk.mounted import Mounted
 
 __all__ = ["Opened", "Part", "no_ranges", "open_parts", "shown"]
 
@@ -43,6 +48,10 @@ class Part:
     filesystem : FileSystem
     replayed : (n, 2) int64
         Offset and length on the disk of what a replay of the journal wrote.
+    cached : (n, 2) int64
+        The same of metadata that is from memory.
+    held : Held or None
+        What memory has of its files.
     """
 
     name: str
@@ -52,6 +61,8 @@ class Part:
     raw: Bytes
     filesystem: FileSystem
     replayed: I64 = field(default_factory=no_ranges)
+    cached: I64 = field(default_factory=no_ranges)
+    held: Held | None = None
 
     @property
     def signature(self) -> tuple[str, str]:
@@ -89,7 +100,7 @@ class Opened:
     findings: list[str] = field(default_factory=list)
 
 
-def open_parts(view: CaptureView, directory: Path | None = None) -> Opened:
+def open_parts(view: CaptureView, directory: Path | None = None, cache: PageCache | None = None) -> Opened:
     """Open the file systems of a capture, after replay.
 
     Parameters
@@ -97,6 +108,8 @@ def open_parts(view: CaptureView, directory: Path | None = None) -> Opened:
     view : CaptureView
     directory : Path, optional
         Where the temporary copies for replays go.
+    cache : PageCache, optional
+        Of the same instant, to be laid over the file systems.
 
     Raises
     ------
@@ -104,22 +117,26 @@ def open_parts(view: CaptureView, directory: Path | None = None) -> Opened:
     """
     from workbench.disk.mounted import open_disks
 
-    disks = open_disks(view, directory=directory)
-    parts = [
-        Part(
-            each.volume.name,
-            each.mount,
-            each.image.name,
-            each.replay.volume,
-            each.image,
-            each.filesystem,
-            np.array(each.replay.changed, np.int64).reshape(-1, 2),
-        )
-        for each in disks.mounted
-    ]
+    disks = open_disks(view, directory=directory, cache=cache)
+    parts = [_part(each) for each in disks.mounted]
     names = {part.name for part in parts}
     unread = {volume.name: volume.note or volume.kind for volume in disks.volumes if volume.name not in names}
     return Opened(parts, unread, [f"{each.volume}: {each.words}" for each in disks.findings])
+
+
+def _part(each: Mounted) -> Part:
+    cached = each.cached
+    return Part(
+        each.volume.name,
+        each.mount,
+        each.image.name,
+        each.replay.volume if cached is None else cached.volume,
+        each.image,
+        each.filesystem,
+        np.array(each.replay.changed, np.int64).reshape(-1, 2),
+        no_ranges() if cached is None else cached.ranges,
+        None if cached is None else cached.held,
+    )
 
 
 def shown(mount: str, path: str) -> str:

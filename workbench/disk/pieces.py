@@ -111,7 +111,9 @@ def part_pieces(before: Part, after: Part, clusters: I64) -> I64:
         Offsets on the disk and lengths, in bytes, of sectors that differ.
     """
     ranges = np.stack([clusters * CLUSTER, np.full(len(clusters), CLUSTER, np.int64)], axis=1)
-    ranges = joined(np.concatenate([ranges, before.replayed, after.replayed]))
+    ranges = joined(
+        np.concatenate([ranges, *(each for part in (before, after) for each in (part.replayed, part.cached))])
+    )
     mine = [clipped(ranges, piece.disk, piece.disk + piece.length) for piece in after.volume.pieces]
     return differing(before.read, after.read, joined(np.concatenate(mine)) if mine else ranges[:0])
 

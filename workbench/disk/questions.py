@@ -169,16 +169,15 @@ def entries(found: list[tuple[str, Entry]]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-_opened: dict[tuple[str, CaptureId], Disks] = {}
+_opened: list[tuple[Moments, CaptureId, Disks]] = []
 
 
 def _disks(moments: Moments, capture: CaptureId) -> Disks:
     """Return a moment's disks by mount point; the last one stays open."""
-    key = (moments.store.id, capture)
-    if key not in _opened:
-        _opened.clear()
-        _opened[key] = open_disks(moments.store.view(capture))
-    return _opened[key]
+    if not _opened or _opened[0][0] is not moments or _opened[0][1] != capture:
+        disks = open_disks(moments.store.view(capture), cache=moments.page_cache(capture))
+        _opened[:] = [(moments, capture, disks)]
+    return _opened[0][2]
 
 
 QUESTIONS: dict[str, Callable[..., pd.DataFrame]] = {

@@ -13,6 +13,7 @@ import numpy as np
 from workbench.disk.extentmap import DATA, ExtentMap
 from workbench.disk.parts import Part
 from workbench.disk.pieces import differing, joined, part_pieces
+from workbench.disk.recached import recached
 from workbench.model import CLUSTER
 from workbench.store.types import I64
 
@@ -38,6 +39,8 @@ class Touched:
         Inode and changed cluster of the disk, by the extents of each moment; ascending, each once.
     logged_before, logged_after : (n,) int64
         Inodes with content that only the journal had.
+    cached : (n,) int64
+        Those of which a page that either moment has in memory differs.
     """
 
     pieces: I64
@@ -47,6 +50,7 @@ class Touched:
     after: I64
     logged_before: I64
     logged_after: I64
+    cached: I64
 
     def clusters(self, before: int, after: int) -> int:
         """Return how many changed clusters an inode's content lies in, -1 for an inode that is not in a moment."""
@@ -88,6 +92,7 @@ def touched(before: Part, after: Part, maps: tuple[ExtentMap, ExtentMap], cluste
         owned[1],
         _logged(before, maps[0]),
         _logged(after, maps[1]),
+        recached(before, after),
     )
 
 

@@ -10,15 +10,17 @@ from itertools import islice
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from workbench.disk.columns import names, nanoseconds, times
 from workbench.disk.filesystem import Entry
-from workbench.disk.inodes import generations, replayed_inodes
+from workbench.disk.inodes import cached_inodes, generations, replayed_inodes
+from workbench.disk.pagecache import CachedFileSystem
 from workbench.disk.parts import Part, shown
 from workbench.errors import DiskError
 from workbench.store.types import I64
 
-__all__ = ["WALK", "walk_frame"]
+__all__ = ["WALK", "sources", "walk_frame"]
 
 WALK = "workbench.disk.walk"
 _MOST = 20_000_000
@@ -44,8 +46,9 @@ def walk_frame(parts: Sequence[Part], *, deleted: bool = False, most: int = _MOS
         volume (str), path (object: str with surrogate escapes), inode (int64), kind (str), size (int64, bytes),
         mode (int32, permission bits), uid, gid, links (int64), modified, changed, accessed, created
         (datetime64[ns, UTC], NaT where there is none), target (object: str or None), deleted (bool),
-        generation (int64, -1 where the file system has none), state (str), source (str: "journal" where the inode as
-        it is here was only in the log, else "disk").
+        generation (int64, -1 where the file system has none), state (str), source (str: "page cache" where the inode
+        as it is here, its size or a byte of its content was only in memory, "journal" where the inode was only in the
+        log, else "disk").
         `attrs["damage"]`: list of str, what could not be read.
     """
     damage: list[str] = []
@@ -61,10 +64,22 @@ def _of_part(part: Part, deleted: bool, most: int, damage: list[str]) -> pd.Data
     inodes: I64 = frame["inode"].to_numpy()
     frame["generation"] = generations(part, inodes)
     frame["state"] = part.filesystem.state
-    logged = np.isin(inodes, np.fromiter(replayed_inodes(part), np.int64))
-    frame["source"] = np.where(logged, "journal", "disk")
+    frame["source"] = sources(part, inodes)
     damage += [f"{part.name}: {line}" for line in part.filesystem.damage()]
     return frame
+
+
+def sources(part: Part, inodes: I64) -> NDArray[np.str_]:
+    """Return where each inode comes from: "disk", "journal" or "page cache".
+
+    Raises
+    ------
+    StoreError
+    """
+    logged = np.isin(inodes, np.fromiter(replayed_inodes(part), np.int64))
+    held = np.fromiter(part.filesystem.newer if isinstance(part.filesystem, CachedFileSystem) else (), np.int64)
+    cached = np.isin(inodes, held) | np.isin(inodes, np.fromiter(cached_inodes(part), np.int64))
+    return np.where(cached, "page cache", np.where(logged, "journal", "disk"))
 
 
 def _entries(part: Part, deleted: bool, most: int, damage: list[str]) -> list[Entry]:

@@ -19,8 +19,10 @@ from workbench.disk.filesystem import Entry, Extent
 from workbench.disk.image import Image, Slice
 from workbench.disk.inodes import InodeTable, inode_table
 from workbench.disk.log_targets import needs_recovery, read_log
+from workbench.disk.pagecache import Held
 from workbench.disk.parts import Part
 from workbench.disk.pieces import clipped, joined
+from workbench.disk.recached import fingerprint
 from workbench.errors import DiskError, UnsupportedError
 from workbench.model import CLUSTER
 from workbench.store import CaptureView
@@ -94,6 +96,15 @@ class Watch:
                 if disk >= 0 and mine:
                     found.setdefault(each, []).extend(mine)
         return found
+
+    def cached(self, held: Held | None, inode: int, *, content_only: bool = False) -> bytes:
+        """Return a digest of what a moment's memory has over what is watched, and of an inode's content (-1: none).
+
+        Raises
+        ------
+        StoreError
+        """
+        return fingerprint(held, self.part, self._joined(content_only), inode)
 
     def _joined(self, content_only: bool) -> I64:
         pairs = self.content if content_only else self.ranges + self.content

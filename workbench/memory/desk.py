@@ -5,6 +5,7 @@ Refuses to mix ways: a table made from memory or named, or a folder for Volatili
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ FILES = Path("memory", "files")
 _KERNELS = Path("memory", "kernels")
 
 
+@cache
 def open_desk() -> MemoryDesk:
-    """Make the desk."""
+    """Return this process's desk: a sight takes much memory, so whoever asks shares it."""
     return MemoryDesk()
 
 

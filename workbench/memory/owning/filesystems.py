@@ -98,4 +98,4 @@ def _blocks(moment: Moment, device: int) -> int:
 
 def _bytes(moment: Moment, address: int, length: int) -> bytes:
     rows, _ = moment.virtual.gather(np.array([address % (1 << 64)], np.uint64), length)
-    return rows[0].tobytes()
+    return bytes(rows[0])
