@@ -4,7 +4,7 @@
 const ROW = 22, SHOWN = 14, AHEAD = 60, TALLEST = 8_000_000, KEPT = 4000;
 
 function makeGrid(model, signal) {
-  const s = { model, signal, cells: new Map(), asked: new Set(), first: 0, cursor: -1, wanted: false };
+  const s = { model, signal, cells: new Map(), drawn: new Map(), asked: new Set(), first: 0, cursor: -1, wanted: false };
   s.root = make("section", { class: "wb wb-grid", "aria-label": model.get("label") || "Table" });
   s.filter = make("input", {
     type: "search", autocomplete: "off", spellcheck: "false", "data-lm-suppress-shortcuts": "true", placeholder: "Filter: text, column:text",
@@ -28,7 +28,7 @@ const gridShown = (s) => Math.min(SHOWN, Math.max(1, gridTotal(s)));
 // The head: names, each a button that sorts by its column.
 function drawHead(s) {
   const columns = s.model.get("columns"), [by, way] = s.model.get("sort");
-  s.layer.style.setProperty("--wb-columns", columns.map((each, at) => (at === columns.length - 1 ? `minmax(${each.width}ch, 1fr)` : `${each.width}ch`)).join(" "));
+  s.layer.style.setProperty("--wb-columns", columns.map((each, at) => (at === columns.length - 1 ? `minmax(calc(${each.width}ch + 14px), 1fr)` : `calc(${each.width}ch + 14px)`)).join(" "));
   const row = make("div", { role: "row", class: "wb-grid-head", "aria-rowindex": "1" });
   columns.forEach((column, at) => {
     const sorted = at !== by ? "none" : way > 0 ? "ascending" : "descending";
@@ -70,19 +70,25 @@ function scrolled(s) {
   if (Math.abs(first - s.first) > 0) { s.first = Math.max(0, Math.min(most, first)); drawRows(s); }
 }
 
+// Rows that are there stay the same elements: a double click is two clicks on one of them.
 function drawRows(s) {
-  const end = Math.min(gridTotal(s), s.first + gridShown(s));
-  const rows = [];
-  for (let at = s.first; at < end; at++) rows.push(drawRow(s, at, s.cells.get(at)));
-  s.body.replaceChildren(...rows);
-  const active = s.cursor >= s.first && s.cursor < end ? `${s.prefix}-${s.cursor}` : "";
+  const end = Math.min(gridTotal(s), s.first + gridShown(s)), drawn = new Map();
+  for (let at = s.first; at < end; at++) {
+    const told = s.cells.get(at), before = s.drawn.get(at);
+    drawn.set(at, before?.told === told && before ? before : { told, row: drawRow(s, at, told) });
+    drawn.get(at).row.setAttribute("aria-selected", String(at === s.cursor));
+  }
+  const rows = [...drawn.values()].map((each) => each.row);
+  if (rows.length !== s.body.children.length || rows.some((row, at) => row !== s.body.children[at])) s.body.replaceChildren(...rows);
+  s.drawn = drawn;
+  const active = drawn.has(s.cursor) ? `${s.prefix}-${s.cursor}` : "";
   if (active) s.box.setAttribute("aria-activedescendant", active); else s.box.removeAttribute("aria-activedescendant");
   wantRows(s, s.first, end);
 }
 
 function drawRow(s, at, told) {
   const columns = s.model.get("columns");
-  const row = make("div", { role: "row", class: "wb-grid-row", id: `${s.prefix}-${at}`, "aria-rowindex": at + 2, "aria-selected": String(at === s.cursor), "data-at": at });
+  const row = make("div", { role: "row", class: "wb-grid-row", id: `${s.prefix}-${at}`, "aria-rowindex": at + 2, "data-at": at });
   columns.forEach((column, index) => {
     const text = told ? told.cells[index] : "", absent = told?.absent.includes(index);
     const cell = make("div", { role: "gridcell", class: `wb-${column.kind}${absent ? " wb-absent" : ""}`, "aria-colindex": index + 1, title: text || null }, apart(text));
@@ -176,7 +182,7 @@ function listenToGrid(s) {
 
 // Another frame, order or filter: nothing of the rows is known any more.
 function takeTable(s) {
-  s.cells.clear(); s.asked.clear(); s.cursor = -1; s.wanted = false;
+  s.cells.clear(); s.asked.clear(); s.drawn.clear(); s.cursor = -1; s.wanted = false;
   drawHead(s); measure(s); scrollToFirst(s, s.model.get("selected") < 0 ? 0 : s.first); drawRows(s);
   if (s.model.get("selected") >= 0) follow(s);
 }
