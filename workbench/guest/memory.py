@@ -19,7 +19,7 @@ from typing import Any
 
 from workbench.errors import GuestError, UnsupportedError
 from workbench.guest.connection import Guest
-from workbench.guest.mtree import Picture, read_picture
+from workbench.guest.mtree import Picture, plain_name, read_picture
 from workbench.guest.process import covering, read_vmas
 from workbench.model import PAGE
 
@@ -251,7 +251,8 @@ def _address(guest: Guest, name: str, ranges: Sequence[PhysicalRange]) -> int:
 
 def _host_address(guest: Guest, name: str, at: int) -> int:
     match = _ADDRESS.match(guest.monitor.human(f"gpa2hva {at:#x}").strip())
-    if match is None or not (name == match[1] or name.endswith("/" + match[1])):
+    region = plain_name(match[1]) if match else ""
+    if match is None or not (name == region or name.endswith("/" + region)):
         raise _MovedError(f"{guest.name}: {name} is not at {at:#x} any more")
     return int(match[2], 16)
 

@@ -18,9 +18,12 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from workbench.errors import GuestError
-from workbench.guest.monitor import Monitor
+from workbench.guest.monitor import PREFIX, Monitor
 
-__all__ = ["Picture", "ViewRange", "parse_blocks", "parse_ranges", "read_picture"]
+__all__ = ["MAPPED", "Picture", "ViewRange", "parse_blocks", "parse_ranges", "plain_name", "read_picture"]
+
+MAPPED = PREFIX + "mapped-"
+"""Before the name of a block that a clone maps from a file: the guest's own name of it is taken in that QEMU."""
 
 _LIMIT = 4 << 20
 """Characters of monitor text that we are willing to parse."""
@@ -82,6 +85,11 @@ def _ask(monitor: Monitor, line: str) -> str:
     return text
 
 
+def plain_name(name: str) -> str:
+    """Return the name that a block, or its region, has in the guest itself, also where a clone maps it."""
+    return name.removeprefix(MAPPED)
+
+
 def parse_blocks(text: str) -> dict[str, tuple[int, int]]:
     """Parse `info ramblock` into name -> (used bytes, host address or 0).
 
@@ -95,7 +103,7 @@ def parse_blocks(text: str) -> dict[str, tuple[int, int]]:
     for line in text.splitlines():
         if match := _BLOCK.match(line):
             _offset, used, _total, *rest = (int(word, 16) for word in match[2].split())
-            blocks[match[1]] = (used, rest[0] if rest and prints_address else 0)
+            blocks[plain_name(match[1])] = (used, rest[0] if rest and prints_address else 0)
     if not blocks:
         raise GuestError("QEMU lists no RAM blocks", answer=text[:200])
     return blocks
@@ -142,7 +150,7 @@ def _trees(text: str) -> tuple[dict[str, list[_Region]], dict[str, list[_Region]
         if not line.strip():
             roots, path = [], []
         elif heading in trees:
-            roots.append(trees[heading].setdefault(name, []))
+            roots.append(trees[heading].setdefault(plain_name(name), []))
         elif match := _REGION.match(line):
             while path and path[-1][0] >= len(match[1]):
                 path.pop()
@@ -159,7 +167,8 @@ def _trees(text: str) -> tuple[dict[str, list[_Region]], dict[str, list[_Region]
 def _region(match: re.Match[str]) -> _Region:
     alias, target, offset, plain = match[6], match[7], match[8], match[9]
     start, end, priority = int(match[2], 16), int(match[3], 16), int(match[4])
-    return _Region(start, end, priority, match[5], plain or alias, target, int(offset or "0", 16))
+    target = plain_name(target) if target else target
+    return _Region(start, end, priority, match[5], plain_name(plain or alias), target, int(offset or "0", 16))
 
 
 class _View:

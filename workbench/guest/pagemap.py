@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from workbench.errors import GuestError, GuestGoneError, UnsupportedError
 from workbench.model import PAGE
 
-__all__ = ["PAGE_IS_WRITTEN", "PRESENT", "SOFT_DIRTY", "SWAPPED", "Pagemap", "expand_runs", "soft_dirty_pages"]
+__all__ = [
+    "FILE_PAGE",
+    "PAGE_IS_WRITTEN",
+    "PRESENT",
+    "SOFT_DIRTY",
+    "SWAPPED",
+    "Pagemap",
+    "expand_runs",
+    "soft_dirty_pages",
+]
 
 # include/uapi/linux/fs.h
 PAGE_IS_WRITTEN = 1 << 1
@@ -29,6 +38,7 @@ _REGIONS = 65536  # struct page_region (start, end, categories) per call: 1.5 Mi
 
 # Documentation/admin-guide/mm/pagemap.rst: bits of an 8-byte entry
 SOFT_DIRTY = np.uint64(1 << 55)
+FILE_PAGE = np.uint64(1 << 61)  # of a file or shared, not a private copy
 SWAPPED = np.uint64(1 << 62)
 PRESENT = np.uint64(1 << 63)
 

@@ -14,7 +14,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -22,18 +22,23 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from workbench.capture.session import XML
-from workbench.errors import GuestGoneError, GuestNotFoundError, UsageError
+from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, UnsupportedError, UsageError
 from workbench.guest.connection import Guest, Hypervisor, translate
+from workbench.guest.lend import lend, qemu_user
 from workbench.model import CaptureId, RegionKind
 from workbench.progress import Progress, silent
 from workbench.rewind.domain import clone_owner, clone_xml, interface_aliases
 from workbench.rewind.images import content_image, overlay
+from workbench.rewind.mapped import mapped_memory
+from workbench.rewind.mapped_xml import main_memory, with_mapping
 from workbench.rewind.start import resume, start_moment
 from workbench.store import CaptureView, CaseStore
 
 __all__ = ["CloneRecord", "list_clones", "remove_clone", "start_clone"]
 
 _RECORD = "clone.json"
+_NO_MAPPING: set[str] = set()
+"""Connections on which mapping failed and writing did not, so that not every clone is started twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class CloneRecord:
     started_ns : int
     seconds : float
         From the call to running.
+    memory : str
+        "mapped": its main memory is a file that all clones of the moment share until they write; "written": its own.
     """
 
     name: str
@@ -63,6 +70,7 @@ class CloneRecord:
     sockets: str
     started_ns: int
     seconds: float
+    memory: str = "written"
 
 
 def start_clone(
@@ -95,33 +103,25 @@ def start_clone(
     view = store.view(capture)
     identity = str(uuid.uuid4())
     directory = store.path.resolve() / "clones" / identity
-    title = name or _name(store, view, identity)
     sockets = _sockets(identity)
-    record = CloneRecord(title, identity, hypervisor.uri, capture, str(directory), str(sockets), time.time_ns(), 0.0)
+    title = name or _name(store, view, identity)
+    record = CloneRecord(
+        title, identity, hypervisor.uri, capture, str(directory), str(sockets), time.time_ns(), 0.0, "mapped"
+    )
     sockets.mkdir(mode=0o711)  # an error where somebody made it before us
     try:
         disks = _make_disks(store, view, directory)
         # Written before there is a domain: should we be killed, whoever looks finds the clone and can remove it.
-        _describe(directory, record)
-        xml = clone_xml(
-            view.region(XML).open().read().decode(),
-            name=title,
-            uuid=identity,
-            directory=directory,
-            sockets=sockets,
-            disks=disks,
-            network=network,
-            case=store.id,
-            emulators=_emulators(hypervisor),
-        )
-        guest = start_moment(hypervisor, xml, view, progress=progress)
+        _describe(record)
+        xml = _xml(hypervisor, store, view, record, disks, network=network)
+        guest, memory = _start(hypervisor, store, view, xml, progress)
         with _destroy_on_error(guest):
             if not network:
                 _links_down(guest)
             if run:
                 resume(guest)
-            record = replace(record, seconds=time.monotonic() - began)
-            _describe(directory, record)
+            record = replace(record, seconds=time.monotonic() - began, memory=memory)
+            _describe(record)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(sockets, ignore_errors=True)
@@ -129,12 +129,62 @@ def start_clone(
     return record
 
 
+def _xml(
+    hypervisor: Hypervisor,
+    store: CaseStore,
+    view: CaptureView,
+    record: CloneRecord,
+    disks: Mapping[str, Path],
+    *,
+    network: bool,
+) -> str:
+    return clone_xml(
+        view.region(XML).open().read().decode(),
+        name=record.name,
+        uuid=record.uuid,
+        directory=Path(record.directory),
+        sockets=Path(record.sockets),
+        disks=disks,
+        network=network,
+        case=store.id,
+        emulators=_emulators(hypervisor),
+    )
+
+
+def _start(
+    hypervisor: Hypervisor, store: CaseStore, view: CaptureView, xml: str, progress: Progress
+) -> tuple[Guest, str]:
+    """Start it with its memory mapped, or written where something does not allow that; return which."""
+    block = main_memory(xml, view) if hypervisor.uri not in _NO_MAPPING else None
+    if block is not None:
+        # Nobody can say beforehand what stands in the way (AppArmor, another QEMU, rights): it is tried.
+        with contextlib.suppress(GuestError, UnsupportedError, OSError):
+            return _start_mapped(hypervisor, store, view, xml, block, progress), "mapped"
+    guest = start_moment(hypervisor, xml, view, progress=progress)
+    if block is not None:
+        _NO_MAPPING.add(hypervisor.uri)
+    return guest, "written"
+
+
+def _start_mapped(
+    hypervisor: Hypervisor, store: CaseStore, view: CaptureView, xml: str, block: str, progress: Progress
+) -> Guest:
+    user = qemu_user(hypervisor, ET.fromstring(xml).get("type", "qemu"))
+    others = [clone.uuid for clone in list_clones(store) if clone.uri == hypervisor.uri]
+    with (
+        mapped_memory(view, block, store.path / "clones", others, user) as mapped,
+        lend(mapped.descriptor, user) as path,
+    ):
+        mapping = with_mapping(xml, block, path, mapped.size)
+        return start_moment(hypervisor, mapping, view, mapped=mapped, progress=progress)
+
+
 def _sockets(identity: str) -> Path:
     return Path("/tmp") / f"rwb-{identity}"  # a UUID of ours, and made exclusively
 
 
-def _describe(directory: Path, record: CloneRecord) -> None:
-    (directory / _RECORD).write_text(json.dumps(asdict(record)))
+def _describe(record: CloneRecord) -> None:
+    (Path(record.directory) / _RECORD).write_text(json.dumps(asdict(record)))
 
 
 def _links_down(guest: Guest) -> None:
@@ -201,6 +251,7 @@ def _read(path: Path) -> CloneRecord:
         str(_sockets(path.parent.name)),
         int(told["started_ns"]),
         float(told["seconds"]),
+        "mapped" if told.get("memory") == "mapped" else "written",
     )
     if told["uuid"] != record.uuid:
         raise ValueError("the description is another clone's")

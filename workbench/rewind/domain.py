@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from workbench.errors import UnsupportedError
+from workbench.rewind.mapped_xml import drop_mapping
 
 __all__ = ["CLONE_NAMESPACE", "clone_owner", "clone_xml", "interface_aliases", "same_xml"]
 
@@ -63,6 +64,7 @@ def clone_xml(
         If the guest has a device whose state a capture does not hold.
     """
     root = ET.fromstring(xml)
+    drop_mapping(root)
     _refuse_outside(root)
     _refuse_strange(root, emulators)
     _set_text(root, "name", name)
@@ -92,6 +94,7 @@ def same_xml(xml: str, present: str) -> str:
         If the guest has a device whose state a capture does not hold.
     """
     root = ET.fromstring(xml)
+    drop_mapping(root)  # of a clone that is itself rewound
     _refuse_outside(root)
     now = {_target(disk): disk for disk in ET.fromstring(present).iterfind("./devices/disk")}
     for disk in root.iterfind("./devices/disk"):

@@ -1,10 +1,11 @@
 """Start a QEMU that *is* a captured moment: started paused, memory written in, devices loaded, then let go.
 
 A fresh QEMU of the same machine makes its ROMs, tables and options itself, so it survives its own reboot; memory is
-written straight into it, zero pages not at all, decoded from the store while libvirt starts it. Memory that is visible
-only once the devices are loaded (video memory behind a BAR) is written after them. Preconditions: the disks of the XML
-hold the moment's content. On success the domain is there, still paused. On failure it is destroyed and nothing of it is
-left.
+written straight into it, zero pages not at all, decoded from the store while libvirt starts it; or its main memory is
+mapped from a file, which is filled meanwhile or full already. Memory that is visible only once the devices are loaded
+(video memory behind a BAR) is written after them. Preconditions: the disks of the XML hold the moment's content, and it
+names the file, if there is one. On success the domain is there, still paused. On failure it is destroyed and nothing of
+it is left.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from workbench.model import PAGE, RegionKind
 from workbench.progress import Progress, ProgressEvent, silent
 from workbench.rewind.apply import write_hidden, write_pages
 from workbench.rewind.content import Blocks
+from workbench.rewind.mapped import MappedMemory, mend_private
 from workbench.store import CaptureView
 
 __all__ = ["resume", "start_moment"]
@@ -49,10 +51,11 @@ class _Batch:
 
 
 class _Decoder:
-    """Reads the non-zero pages of a moment in a thread of its own, a bounded way ahead."""
+    """Reads the non-zero pages of a moment in a thread of its own, a bounded way ahead; those of a file go there."""
 
-    def __init__(self, view: CaptureView) -> None:
+    def __init__(self, view: CaptureView, mapped: MappedMemory | None) -> None:
         self._view = view
+        self._mapped = mapped
         self._queue: queue.Queue[_Batch | BaseException | None] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decode memory", daemon=True)
@@ -69,10 +72,17 @@ class _Decoder:
 
     def _decode(self, name: str) -> None:
         region = self._view.region(name)
+        file = self._mapped if self._mapped is not None and self._mapped.block == name else None
+        if file is not None and file.sealed:
+            return
         for indices in _batches(region.nonzero()):
             if self._stop.is_set():
                 return
-            self._put(_Batch(name, Blocks(indices, region.read_blocks(indices))))
+            blocks = Blocks(indices, region.read_blocks(indices))
+            if file is None:
+                self._put(_Batch(name, blocks))
+            else:
+                file.write(blocks)
 
     def _put(self, item: _Batch | BaseException | None) -> None:
         while not self._stop.is_set():
@@ -92,8 +102,20 @@ class _Decoder:
         self._thread.join()
 
 
-def start_moment(hypervisor: Hypervisor, xml: str, view: CaptureView, *, progress: Progress = silent) -> Guest:
+def start_moment(
+    hypervisor: Hypervisor,
+    xml: str,
+    view: CaptureView,
+    *,
+    mapped: MappedMemory | None = None,
+    progress: Progress = silent,
+) -> Guest:
     """Create the domain of `xml`, paused at the moment of `view`.
+
+    Parameters
+    ----------
+    mapped : MappedMemory, optional
+        The file from which `xml` has QEMU map its main memory; filled and sealed here if it is not yet.
 
     Raises
     ------
@@ -105,12 +127,12 @@ def start_moment(hypervisor: Hypervisor, xml: str, view: CaptureView, *, progres
         If the moment cannot be read.
     """
     devices = view.region(DEVICES).open().read()
-    with contextlib.closing(_Decoder(view)) as decoder:
+    with contextlib.closing(_Decoder(view, mapped)) as decoder:
         with translate("starting a domain at a moment of the past"):
             domain = hypervisor.connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
         guest = Guest(hypervisor, domain)
         try:
-            written = _fill_memory(guest, view, decoder, progress)
+            written = _fill_memory(guest, view, decoder, mapped, progress)
             load_device_state(guest.monitor, devices)
             write_hidden(guest, view, written)
         except BaseException:
@@ -120,7 +142,9 @@ def start_moment(hypervisor: Hypervisor, xml: str, view: CaptureView, *, progres
     return guest
 
 
-def _fill_memory(guest: Guest, view: CaptureView, decoder: _Decoder, progress: Progress) -> set[str]:
+def _fill_memory(
+    guest: Guest, view: CaptureView, decoder: _Decoder, mapped: MappedMemory | None, progress: Progress
+) -> set[str]:
     """Write the pages of every block that QEMU shows, and return those blocks."""
     memory = read_memory_map(guest)
     _same_memory(memory, view)
@@ -132,6 +156,9 @@ def _fill_memory(guest: Guest, view: CaptureView, decoder: _Decoder, progress: P
                 write_pages(reader, blocks[batch.block], batch.pages)
                 done += len(batch.pages.indices) * PAGE
                 progress(ProgressEvent(f"memory of {guest.name}", done, total))
+        if mapped is not None:
+            mapped.seal()
+            mend_private(guest.pid, reader, blocks[mapped.block], view)
     progress(ProgressEvent(f"memory of {guest.name}", total, total))
     return set(blocks)
 
