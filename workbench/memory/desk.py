@@ -15,6 +15,7 @@ from workbench.errors import AnalysisError
 from workbench.inquiry.answer import Answer
 from workbench.inquiry.worker import Told
 from workbench.memory import PLUGINS
+from workbench.memory.listing import own_questions
 from workbench.memory.physical import PhysicalMemory
 from workbench.memory.questions import Scene, ask, is_own
 from workbench.memory.symbols.cache import SymbolCache
@@ -87,7 +88,14 @@ def _automatic(view: CaptureView, request: dict[str, Any], folder: Path, files: 
 
 
 def _listed(prefix: str) -> Answer:
-    from workbench.memory.volatility.catalogue import listed
+    if is_own(prefix):
+        rows = [(name, _joined(takes), _joined(takes)) for name, takes in own_questions(prefix)]
+    else:
+        from workbench.memory.volatility.catalogue import listed
 
-    rows = [(each.name, "; ".join(f"{key}: {words}" for key, words in each.takes.items())) for each in listed(prefix)]
-    return Answer(pd.DataFrame(rows, columns=["plugin", "arguments"], dtype="string"), {})
+        rows = [(each.name, _joined(each.takes), _joined(each.kinds)) for each in listed(prefix)]
+    return Answer(pd.DataFrame(rows, columns=["plugin", "arguments", "kinds"], dtype="string"), {})
+
+
+def _joined(takes: dict[str, str]) -> str:
+    return "; ".join(f"{key}: {words}" for key, words in takes.items())

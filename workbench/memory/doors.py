@@ -187,7 +187,14 @@ class MemoryOfCase:
         self.analyst.use_symbols(None if path is None else Path(path))
 
     def plugins(self, prefix: str = "linux.") -> pd.DataFrame:
-        """Return Volatility's plugins: plugin (str), arguments (str)."""
+        """Return Volatility's plugins whose names begin with `prefix`; with "workbench.", our own questions.
+
+        Returns
+        -------
+        DataFrame
+            plugin; arguments ("pid: what it is; ..."); kinds ("pid: list of int; dump: bool; ...": bool, int, text,
+            "list of ...", "one of a, b", each with ", needed" where it cannot be left out). All string.
+        """
         return self.analyst.ask_anyone(PLUGINS, {"prefix": prefix})
 
     def _span(self, since: str | None, until: str | None, guest: str | None) -> Sequence[CaptureRef]:

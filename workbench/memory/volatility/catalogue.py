@@ -25,10 +25,14 @@ class Plugin:
         "linux.pslist.PsList"
     takes : dict of str to str
         Its arguments, and what each is.
+    kinds : dict of str to str
+        Its arguments, and what each wants: "bool", "int", "text", "list of int", "one of a, b"; ", needed" where it
+        cannot be left out.
     """
 
     name: str
     takes: dict[str, str]
+    kinds: dict[str, str]
 
 
 def _classes() -> dict[str, Any]:
@@ -40,11 +44,27 @@ def _classes() -> dict[str, Any]:
 
 def listed(prefix: str = "linux.") -> list[Plugin]:
     """Return the plugins whose names begin with `prefix`, by name."""
-    return [
-        Plugin(name, {key: str(each.description or "") for key, each in _options(plugin).items()})
-        for name, plugin in sorted(_classes().items())
-        if name.startswith(prefix)
-    ]
+    found = []
+    for name, plugin in sorted(_classes().items()):
+        if name.startswith(prefix):
+            options = _options(plugin)
+            told = {key: str(each.description or "") for key, each in options.items()}
+            found.append(Plugin(name, told, {key: _kind(each) for key, each in options.items()}))
+    return found
+
+
+def _kind(option: Any) -> str:
+    """Return what an argument wants, in words."""
+    from volatility3.framework.configuration import requirements
+
+    names = {int: "int", bool: "bool"}
+    if isinstance(option, requirements.ListRequirement):
+        kind = f"list of {names.get(option.element_type, 'text')}"
+    elif isinstance(option, requirements.ChoiceRequirement):
+        kind = f"one of {', '.join(map(str, option.choices))}"
+    else:
+        kind = names.get(option.instance_type, "text")
+    return kind if option.optional or option.default is not None else f"{kind}, needed"
 
 
 def find(name: str) -> tuple[str, Any]:
