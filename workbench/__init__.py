@@ -8,6 +8,8 @@ bench       measures captures, rewinds and the store
 demo        a small guest that plants its own truth
 cli         one module per verb
 notebook    what an analyst sees and touches in JupyterLab: widgets, pictures, magics
+server      the REST service's face: HTTP and nothing else
+service     all day long: keepers of guests, configuration, tokens, the audit log
 case        the one door: what notebooks, server and command line all use
 rewind      store to guest: plan, in place, clone
 instant     memory and disks of one instant together: files as the guest would have read them

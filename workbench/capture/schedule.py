@@ -1,8 +1,9 @@
 """Continuous capture: one every interval, and whatever is asked for in between.
 
-The loop runs in the caller's thread; `request` may be called from any other. An interval that cannot be held is said,
-in the record's facts and to the listener, and the ticks that were missed are skipped, never queued. A capture that
-fails is told and the loop goes on, unless the guest or the case is gone. Refuses to choose an interval for the user.
+The loop runs in the caller's thread; `request`, `call` and `set_interval` may be called from any other. An interval
+that cannot be held is said, in the record's facts and to the listener; ticks that were missed are skipped, never
+queued. A capture that fails is told and the loop goes on, unless the guest or the case is gone. Refuses to choose an
+interval for the user.
 """
 
 from __future__ import annotations
@@ -68,20 +69,38 @@ class CaptureLoop:
     """
 
     def __init__(self, session: CaptureSession, interval: float) -> None:
-        if not 0.2 <= interval <= 86_400:
-            raise UsageError("the interval must lie between 0.2 s and a day", found=interval)
         self.session = session
-        self.interval = interval
-        self._requests: deque[_Request] = deque()
+        self.interval = _meant(interval)
+        self._requests: deque[_Request | Callable[[], None]] = deque()
         self._wake = threading.Condition()
+        self._due = 0.0
         self._stop = False
 
     def request(
         self, mode: CaptureMode, reason: str, mark: str | None = None, told: Callable[[Tick], None] | None = None
     ) -> None:
-        """Ask for a capture now; `mark` names it in the timeline, `told` hears what came of it, in the loop's thread."""
+        """Ask for a capture now; `mark` names it in the timeline, `told` hears in the loop's thread what came of it."""
         with self._wake:
             self._requests.append(_Request(mode, reason, mark, told))
+            self._wake.notify()
+
+    def call(self, deed: Callable[[], None]) -> None:
+        """Ask for `deed` to be done in the loop's thread, between captures: it may use the session."""
+        with self._wake:
+            self._requests.append(deed)
+            self._wake.notify()
+
+    def set_interval(self, interval: float) -> None:
+        """Capture every `interval` seconds from now on.
+
+        Raises
+        ------
+        UsageError
+            If it is too short or too long to be meant; the one before holds.
+        """
+        with self._wake:
+            self.interval = _meant(interval)
+            self._due = min(self._due, time.monotonic() + interval)
             self._wake.notify()
 
     def stop(self) -> None:
@@ -111,22 +130,34 @@ class CaptureLoop:
 
     def ticks(self) -> Iterator[Tick]:
         """Yield every turn until `stop`."""
-        due = time.monotonic()
+        self._due = time.monotonic()
         while True:
-            request = self._next_request(due)
+            request = self._next_request()
             if self._stop:
                 return
-            if request is not None:
+            if isinstance(request, _Request):
                 yield self._turn(request, 0.0, 0)
-                continue
-            late = max(0.0, time.monotonic() - due)
-            skipped = int(late // self.interval)
-            due += (skipped + 1) * self.interval
-            yield self._turn(_Request(CaptureMode.CONTINUOUS, "", None), late - skipped * self.interval, skipped)
+            elif request is not None:
+                request()
+            else:
+                yield self._scheduled()
 
-    def _next_request(self, due: float) -> _Request | None:
+    def _scheduled(self) -> Tick:
         with self._wake:
-            self._wake.wait_for(lambda: self._stop or self._requests, max(0.0, due - time.monotonic()))
+            late = max(0.0, time.monotonic() - self._due)
+            skipped = int(late // self.interval)
+            self._due += (skipped + 1) * self.interval
+            late -= skipped * self.interval
+        return self._turn(_Request(CaptureMode.CONTINUOUS, "", None), late, skipped)
+
+    def _next_request(self) -> _Request | Callable[[], None] | None:
+        """Wait for what is asked for or due; None says that a tick is."""
+        with self._wake:
+            while not self._stop and not self._requests:
+                left = self._due - time.monotonic()
+                if left <= 0:
+                    return None
+                self._wake.wait(left)
             return self._requests.popleft() if self._requests and not self._stop else None
 
     def _turn(self, request: _Request, late: float, skipped: int) -> Tick:
@@ -149,3 +180,9 @@ class CaptureLoop:
         """Name a capture in the timeline."""
         kind = "event" if record.mode is CaptureMode.EVENT else "note"
         self.session.store.add_mark(Mark(name, record.guest, record.time_ns, record.id, kind, note))
+
+
+def _meant(interval: float) -> float:
+    if not 0.2 <= interval <= 86_400:
+        raise UsageError("the interval must lie between 0.2 s and a day", found=interval)
+    return interval

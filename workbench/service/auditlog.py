@@ -1,0 +1,119 @@
+"""The audit log: who asked for what, when, and what came of it; lines are only ever added.
+
+Each line is canonical JSON with the BLAKE3 of the line before it, so that a line that was changed, or removed from the
+middle, is found and named by `verify`; the end is vouched for by nobody, so `last` is what to note elsewhere. Refuses
+to hold secrets: values are cut, and names that sound like one are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from workbench.errors import StoreError
+
+__all__ = ["AuditLog"]
+
+_LONGEST = 500
+_SECRET = ("token", "secret", "password", "authorization", "cookie")
+_NOTHING = "0" * 64
+
+
+class AuditLog:
+    """An append-only file of what was done.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._last = self._end()
+
+    @property
+    def last(self) -> str:
+        """The digest that vouches for everything so far: note it elsewhere."""
+        return self._last
+
+    def add(self, who: str, what: str, result: str, **facts: object) -> None:
+        """Add a line, durably.
+
+        Raises
+        ------
+        StoreError
+            It was not noted, so what it would have told must not be done.
+        """
+        told = {"time_ns": time.time_ns(), "who": who, "what": what, "result": result, "facts": _harmless(facts)}
+        with self._lock:
+            line = _line({**told, "before": self._last})
+            try:
+                handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                try:
+                    if os.write(handle, line) != len(line):
+                        raise OSError(28, "No space left on device")
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+            except OSError as error:
+                raise StoreError(f"the audit log cannot be written: {error.strerror}", path=str(self.path)) from error
+            self._last = blake3(line).hexdigest()
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Yield every line, oldest first; what cannot be read is yielded as `{"unreadable": text}`."""
+        for line in self._raw():
+            try:
+                yield dict(json.loads(line))
+            except (ValueError, TypeError):
+                yield {"unreadable": line.decode("utf-8", "replace")[:_LONGEST]}
+
+    def verify(self) -> list[str]:
+        """Return what is wrong with the log, in words; empty where every line follows the one before."""
+        wrong, before = [], _NOTHING
+        for number, line in enumerate(self._raw(), 1):
+            try:
+                told = json.loads(line)["before"]
+            except (ValueError, TypeError, KeyError):
+                told = None
+            if told != before:
+                wrong.append(f"line {number}: follows {told}, expected {before}")
+            before = blake3(line).hexdigest()
+        return wrong
+
+    def _raw(self) -> Iterator[bytes]:
+        try:
+            with self.path.open("rb") as file:
+                yield from file
+        except FileNotFoundError:
+            return
+
+    def _end(self) -> str:
+        """Return the digest of the last line; one that a crash cut short gets its end, and shows in `verify`."""
+        ends = deque(self._raw(), maxlen=1)
+        last = ends[0] if ends else b""
+        if last and not last.endswith(b"\n"):
+            with self.path.open("ab") as file:
+                file.write(b"\n")
+            last += b"\n"
+        return blake3(last).hexdigest() if last else _NOTHING
+
+
+def _line(told: Mapping[str, Any]) -> bytes:
+    return (json.dumps(told, sort_keys=True, separators=(",", ":")) + "\n").encode()
+
+
+def _harmless(facts: Mapping[str, object]) -> dict[str, str]:
+    return {
+        name: str(value)[:_LONGEST]
+        for name, value in facts.items()
+        if value is not None and not any(word in name.lower() for word in _SECRET)
+    }

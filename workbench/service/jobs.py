@@ -1,0 +1,159 @@
+"""Jobs: what takes longer than a request: rewinds, clones, checks, pruning. Each can be asked for, and listened to.
+
+Refuses to keep more than `_KEPT` ended jobs, and to run more than a few at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workbench.errors import UsageError, WorkbenchError
+from workbench.progress import Progress, ProgressEvent
+from workbench.service.recorder import tell_error
+
+__all__ = ["Job", "Jobs"]
+
+_KEPT = 1_000
+_AT_ONCE = 4
+State = Literal["waiting", "running", "done", "failed"]
+Deed = Callable[[Progress], dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Job:
+    """One job.
+
+    Attributes
+    ----------
+    id, what, who : str
+    guest : str
+        Its UUID, or "".
+    state : {"waiting", "running", "done", "failed"}
+    progress : list
+        Task, done, total, unit of the last step.
+    result : dict or None
+    error : dict or None
+        Kind, message, cure, facts.
+    """
+
+    id: str
+    what: str
+    who: str
+    guest: str
+    asked_ns: int
+    state: State = "waiting"
+    ended_ns: int | None = None
+    progress: list[Any] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    changes: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        names = ("id", "what", "who", "guest", "state", "asked_ns", "ended_ns", "progress", "result", "error")
+        return {name: getattr(self, name) for name in names}
+
+
+class Jobs:
+    """The jobs of a service."""
+
+    def __init__(self) -> None:
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._changed = threading.Condition()
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="job")
+
+    def start(self, what: str, who: str, deed: Deed, *, guest: str = "", ended: Callable[[Job], None]) -> Job:
+        """Begin a job; `ended` hears of its end, whatever that is."""
+        job = Job(str(uuid.uuid4()), what, who, guest, time.time_ns())
+        with self._changed:
+            self._jobs[job.id] = job
+            self._forget()
+        self._pool.submit(self._run, job, deed, ended)
+        return job
+
+    def get(self, job: str) -> Job:
+        """Return a job.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that id, or it ended long ago.
+        """
+        with self._changed:
+            found = self._jobs.get(job)
+        if found is None:
+            raise UsageError("no such job", job=job[:80], cure="Jobs are kept for a while after their end.")
+        return found
+
+    def follow(self, job: str, *, patience: float) -> Iterator[dict[str, Any]]:
+        """Yield a job whenever it changed, until its end; at least every `patience` seconds.
+
+        Raises
+        ------
+        UsageError
+            As `get`.
+        """
+        found, seen = self.get(job), -1
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda seen=seen: found.changes != seen, patience)  # type: ignore[misc]
+                seen, told = found.changes, found.plain()
+            yield told
+            if told["state"] in ("done", "failed"):
+                return
+
+    def running(self, guest: str, what: str) -> bool:
+        """Tell whether such a job is under way for a guest."""
+        with self._changed:
+            return any(
+                each.guest == guest and each.what == what and each.ended_ns is None for each in self._jobs.values()
+            )
+
+    def close(self) -> None:
+        """Wait for what runs; begin nothing more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, job: Job, deed: Deed, ended: Callable[[Job], None]) -> None:
+        self._change(job, state="running")
+
+        def progress(event: ProgressEvent) -> None:
+            self._change(job, progress=[event.task, event.done, event.total, event.unit])
+
+        try:
+            changes: dict[str, Any] = {"result": deed(progress), "state": "done"}
+        except WorkbenchError as error:
+            changes = {"error": tell_error(error), "state": "failed"}
+        except Exception as error:  # noqa: BLE001  (whoever waits must hear of it)
+            told = {"kind": type(error).__name__, "message": "an error of the service's own", "cure": "", "facts": {}}
+            changes = {"error": told, "state": "failed"}
+        try:
+            self._note(job, changes, ended)
+        finally:
+            self._change(job, ended_ns=time.time_ns(), **changes)
+
+    @staticmethod
+    def _note(job: Job, changes: dict[str, Any], ended: Callable[[Job], None]) -> None:
+        told = Job(job.id, job.what, job.who, job.guest, job.asked_ns, **changes)
+        try:
+            ended(told)
+        except WorkbenchError as error:  # it was done and cannot be noted: say so
+            changes["error"] = tell_error(error)
+
+    def _change(self, job: Job, **changes: Any) -> None:
+        with self._changed:
+            for name, value in changes.items():
+                setattr(job, name, value)
+            job.changes += 1
+            self._changed.notify_all()
+
+    def _forget(self) -> None:
+        ended = [each for each in self._jobs.values() if each.ended_ns is not None]
+        for each in ended[: max(0, len(self._jobs) - _KEPT)]:
+            del self._jobs[each.id]

@@ -1,0 +1,312 @@
+"""A keeper: has one guest recorded whenever it runs, through whatever happens to it, to libvirt and to the recorder.
+
+It starts a recorder when the guest is there, hears its turns, answers whoever asked for something, and starts another
+when that one ended: at once after a rewind by restart, later and later after failures. An interval that cannot be held,
+or a volume that fills, stretches the interval, said in the status; it comes back when it can. Refuses to touch the
+guest itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from workbench import errors
+from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, WorkbenchError
+from workbench.service.configuration import GuestConfiguration
+from workbench.service.pace import Pace
+from workbench.service.recorder import Order
+from workbench.service.status import GuestStatus, Tally
+from workbench.service.wire import Channel
+
+__all__ = ["Keeper"]
+
+_LOOK_S = 1.0
+"""Seconds between looks for a guest that does not run."""
+_PATIENCE = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds before the next try after so many failures."""
+_END_S = 30.0
+"""Seconds that a recorder gets to finish the capture under way."""
+
+Finder = Callable[[str], tuple[str, str] | None]
+"""Gives UUID and name of a running guest, or None."""
+
+
+class Keeper:
+    """Keeps one guest recorded.
+
+    Parameters
+    ----------
+    configuration : GuestConfiguration
+    case : Path
+    connect : str
+        libvirt's address.
+    find : callable
+        Looks for the running guest.
+    free_bytes : int
+        Free space of the case's volume below which intervals are stretched.
+    """
+
+    def __init__(
+        self, configuration: GuestConfiguration, *, case: Path, connect: str, find: Finder, free_bytes: int = 0
+    ) -> None:
+        self.tally = Tally()
+        self._configuration = configuration
+        self._case, self._connect, self._find, self._free = case, connect, find, free_bytes
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._ended = threading.Event()
+        self._state, self._why = "waiting", "not looked for yet"
+        self._identity: tuple[str, str] | None = None
+        self._channel: Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked: dict[int, Future[dict[str, Any]]] = {}
+        self._numbers = itertools.count(1)
+        self._pace = Pace(configuration.interval_s)
+        self._thread = threading.Thread(target=self._keep, name=f"keeper of {configuration.guest}", daemon=True)
+
+    # For whoever asks; from any thread.
+
+    @property
+    def configuration(self) -> GuestConfiguration:
+        """What is asked for."""
+        return self._configuration
+
+    @property
+    def pid(self) -> int | None:
+        """The recorder's process, where there is one."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    @property
+    def identity(self) -> tuple[str, str] | None:
+        """UUID and name of the guest, once it was seen."""
+        return self._identity
+
+    def start(self) -> None:
+        """Begin to keep the guest."""
+        self._thread.start()
+
+    def configure(self, configuration: GuestConfiguration) -> None:
+        """Go on with another configuration, without a gap where only the interval changed."""
+        with self._lock:
+            before, self._configuration = self._configuration, configuration
+            self._pace = Pace(configuration.interval_s)
+            same = replace_interval(before, configuration) == configuration
+        if same and configuration.enabled:
+            self._send(do="interval", seconds=self._seconds())
+        else:
+            self._send(do="end")
+        self._wake.set()
+
+    def ask(self, **order: Any) -> Future[dict[str, Any]]:
+        """Send an order to the recorder; the future has its answer, or fails with the recorder's error.
+
+        Raises
+        ------
+        GuestError
+            If the guest is not being recorded.
+        """
+        number, future = next(self._numbers), Future[dict[str, Any]]()
+        with self._lock:
+            if self._state != "recording":
+                raise GuestError(
+                    f"{self._configuration.guest} is not being recorded",
+                    state=self._state,
+                    why=self._why,
+                    cure="See its status.",
+                )
+            self._asked[number] = future
+        if not self._send(id=number, **order):
+            self._give_up("the recorder ended")
+        return future
+
+    def status(self) -> GuestStatus:
+        """Return how it is."""
+        with self._lock:
+            state, why, pace, identity = self._state, self._why, self._pace, self._identity
+        return self.tally.status(self._configuration, state, why, pace, identity, free=self._space())
+
+    def end(self) -> None:
+        """Let the recorder finish what it does and detach; nothing of ours stays in the guest."""
+        self._ended.set()
+        self._send(do="end")
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(_END_S + 5)
+
+    # The keeper's own thread.
+
+    def _keep(self) -> None:
+        failures = 0
+        while not self._ended.is_set():
+            found = self._look()
+            if found is None:
+                self._sleep(_LOOK_S)
+                continue
+            began = time.monotonic()
+            error = self._record(found)
+            if self._ended.is_set():
+                break
+            failures = 0 if error is None or time.monotonic() - began > 60 else failures + 1
+            if error is not None:
+                self._sleep(_PATIENCE[min(failures, len(_PATIENCE)) - 1])
+
+    def _look(self) -> tuple[str, str] | None:
+        if not self._configuration.enabled:
+            self._say("off", "switched off by its configuration")
+            return None
+        try:
+            found = self._find(self._configuration.guest)
+        except WorkbenchError as error:
+            self._say("trouble", error.message)
+            return None
+        if found is None:
+            self._say("waiting", "the guest does not run")
+        else:
+            self._identity = found
+        return found
+
+    def _record(self, found: tuple[str, str]) -> WorkbenchError | None:
+        """Run one recorder to its end; returns what ended it, None for an end that is no failure."""
+        self._say("attaching", "the first capture compares everything")
+        error: WorkbenchError | None = None
+        try:
+            channel = self._begin(found[0])
+        except OSError as wrong:
+            error = GuestError(f"no recorder could be started: {wrong.strerror}")
+        else:
+            error = self._hear(channel)
+            self._finish(channel)
+        if isinstance(error, (GuestGoneError, GuestNotFoundError)):
+            self._say("waiting", error.message)
+            return None
+        if error is not None:
+            self.tally.failed(error)
+            self._say("trouble", error.message)
+        return error
+
+    def _begin(self, guest: str) -> Channel:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "workbench.service.recorder", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        channel = Channel(ours)
+        order = Order(str(self._case), self._connect, guest, self._seconds(), self._configuration.triggers.look_back_s)
+        channel.send(order=asdict(order))
+        self._channel = channel
+        return channel
+
+    def _hear(self, channel: Channel) -> WorkbenchError | None:
+        try:
+            while True:
+                message = channel.receive()
+                if "failed" in message:
+                    return _error(message["failed"])
+                self._take(message)
+        except EOFError:
+            code = self._process.wait(_END_S) if self._process is not None else 0
+            return None if code == 0 else GuestError("the recorder died", code=code)
+        except subprocess.TimeoutExpired:
+            return GuestError("the recorder did not end")
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "tick" in message:
+            self._say("recording", "")
+            self.tally.take(message["tick"])
+            self._adapt(message["tick"])
+        elif "answer" in message:
+            with self._lock:
+                future = self._asked.pop(message["answer"], None)
+            if future is not None:
+                if "error" in message:
+                    future.set_exception(_error(message["error"]))
+                else:
+                    future.set_result(message)
+        elif message.get("state") == "recording":
+            self._say("recording", "")
+
+    def _adapt(self, tick: dict[str, Any]) -> None:
+        before = self._pace.seconds
+        self._pace = self._pace.after(skipped=int(tick["skipped"]), free=self._space(), least=self._free)
+        if self._pace.seconds != before:
+            self._send(do="interval", seconds=self._seconds())
+
+    def _finish(self, channel: Channel) -> None:
+        self._channel = None
+        process, self._process = self._process, None
+        channel.close()
+        if process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_S)
+            if process.poll() is None:
+                process.kill()  # its guard lets the guest go on
+                process.wait()
+        self._give_up("the recorder ended")
+
+    def _give_up(self, why: str) -> None:
+        with self._lock:
+            asked, self._asked = self._asked, {}
+        for future in asked.values():
+            if not future.done():
+                future.set_exception(errors.OutcomeUnknownError(why, cure="Look at the timeline for what was done."))
+
+    def _seconds(self) -> float:
+        """Return the interval that is held; a guest without continuous captures has one a day."""
+        return self._pace.seconds if "continuous" in self._configuration.modes else 86_400.0
+
+    def _space(self) -> int:
+        try:
+            return shutil.disk_usage(self._case).free
+        except OSError:
+            return 0
+
+    def _send(self, **message: Any) -> bool:
+        channel = self._channel
+        if channel is None:
+            return False
+        try:
+            channel.send(**message)
+        except OSError:
+            return False
+        return True
+
+    def _say(self, state: str, why: str) -> None:
+        with self._lock:
+            self._state, self._why = state, why
+
+    def _sleep(self, seconds: float) -> None:
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+
+def replace_interval(before: GuestConfiguration, after: GuestConfiguration) -> GuestConfiguration:
+    """Return the configuration before with what a running recorder can follow taken from the one after."""
+    names = ("interval_s", "retention", "modes")
+    return before.model_copy(update={name: getattr(after, name) for name in names})
+
+
+def _error(told: dict[str, Any]) -> WorkbenchError:
+    """Return a recorder's error as one of ours."""
+    kind = getattr(errors, str(told["kind"]), GuestError)
+    if not (isinstance(kind, type) and issubclass(kind, WorkbenchError)):
+        kind = GuestError
+    facts = dict(told["facts"])
+    if kind is errors.RewindError:
+        facts["guest_is"] = facts.get("guest_is", "unknown")
+    return kind(str(told["message"]), cure=str(told["cure"]), **facts)

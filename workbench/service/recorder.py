@@ -1,0 +1,203 @@
+"""A recorder: the process that captures one guest for the service, until it is told to end or its guest does.
+
+It is a process of its own so that nothing the service does can make a pause longer, and so that what happens to one
+guest stays there. It hears orders (capture, interval, rewind, undo, event, end) and tells of every turn. When the
+service dies it hears the end of its channel, finishes the capture under way and detaches. Refuses to decide anything:
+how often, what next and whether to go on is the keeper's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.capture.schedule import CaptureLoop, Tick
+from workbench.capture.triggers.event import Event
+from workbench.case import Case, Recording, Rewound
+from workbench.errors import WorkbenchError
+from workbench.model import CaptureMode, Mark
+from workbench.progress import ProgressEvent
+from workbench.service.wire import Channel
+
+__all__ = ["Order", "main", "tell_error"]
+
+_LOOK_BACK = "look-back"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a recorder is started with.
+
+    Attributes
+    ----------
+    case, connect, guest : str
+        The case's path, libvirt's address, the guest's UUID.
+    interval_s : float
+        Between captures.
+    look_back_s : float
+        Captures of so many seconds before an event get a mark.
+    """
+
+    case: str
+    connect: str
+    guest: str
+    interval_s: float
+    look_back_s: float = 10.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def tell_error(error: WorkbenchError) -> dict[str, Any]:
+    """Return an error as JSON values."""
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "cure": error.cure,
+        "facts": {name: str(value)[:300] for name, value in error.facts.items()},
+    }
+
+
+class _Recorder:
+    """Turns orders into captures of one recording, and turns into messages."""
+
+    _recording: Recording
+    _loop: CaptureLoop
+
+    def __init__(self, channel: Channel, order: Order) -> None:
+        self._channel = channel
+        self._order = order
+
+    def run(self) -> None:
+        order = self._order
+        with Case(Path(order.case), uri=order.connect) as case, case.record(order.guest, progress=self._progress) as it:
+            self._recording = it
+            self._loop = CaptureLoop(it.session, order.interval_s)
+            threading.Thread(target=self._listen, name="orders", daemon=True).start()
+            self._channel.send(state="recording")
+            self._loop.run(self._heard)
+
+    # Orders, in a thread of their own.
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                message = self._channel.receive()
+                getattr(self, f"_do_{message['do']}")(message)
+        except (EOFError, KeyError, AttributeError, TypeError, ValueError):
+            self._loop.stop()
+
+    def _do_end(self, _message: dict[str, Any]) -> None:
+        self._loop.stop()
+
+    def _do_interval(self, message: dict[str, Any]) -> None:
+        self._loop.set_interval(float(message["seconds"]))
+
+    def _do_capture(self, message: dict[str, Any]) -> None:
+        mode = CaptureMode(message["mode"])
+        self._request(message, mode, str(message["reason"]), message.get("mark"))
+
+    def _do_event(self, message: dict[str, Any]) -> None:
+        event = Event(message["source"], message["name"], message["reason"], int(message["time_ns"]))
+        self._request(message, CaptureMode.EVENT, event.reason, f"{event.name}-{event.time_ns // 10**6}", event)
+
+    def _do_rewind(self, message: dict[str, Any]) -> None:
+        self._loop.call(lambda: self._rewind(message))
+
+    def _request(
+        self, message: dict[str, Any], mode: CaptureMode, reason: str, mark: str | None, event: Event | None = None
+    ) -> None:
+        def told(tick: Tick) -> None:
+            if event is not None and tick.record is not None:
+                self._look_back(event, tick.record.id)
+            self._answer(message, tick)
+
+        self._loop.request(mode, reason, mark, told)
+
+    # What orders do, in the loop's thread.
+
+    def _look_back(self, event: Event, taken: str) -> None:
+        """Mark the captures just before an event, which also keeps them from being pruned."""
+        store, guest = self._recording.case.store, self._recording.guest.id
+        since = event.time_ns - int(self._order.look_back_s * 1e9)
+        before = [each for each in store.captures(guest)[-200:] if since <= each.time_ns <= event.time_ns]
+        for number, ref in enumerate(reversed([each for each in before if each.id != taken]), 1):
+            name = f"{event.name}-{event.time_ns // 10**6}-before-{number}"
+            store.add_mark(Mark(name, guest, ref.time_ns, ref.id, _LOOK_BACK, event.reason))
+
+    def _rewind(self, message: dict[str, Any]) -> None:
+        recording, case = self._recording, self._recording.case
+        try:
+            if message["to"] is None:
+                plan = case.plan_undo(recording.guest.id)
+            else:
+                plan = case.plan_rewind(f"id:{message['to']}", "production", recording.guest.id)
+            done = recording.rewind(plan, confirm=message["confirm"], progress=self._progress)
+        except WorkbenchError as error:
+            self._channel.send(answer=message["id"], error=tell_error(error))
+            if "restarted" in error.facts:
+                self._loop.stop()
+            return
+        self._channel.send(answer=message["id"], rewound=_rewound(done))
+        if done.how != "in place":  # the session's QEMU is gone
+            self._loop.stop()
+
+    def _answer(self, message: dict[str, Any], tick: Tick) -> None:
+        if tick.record is None:
+            assert tick.error is not None
+            self._channel.send(answer=message["id"], error=tell_error(tick.error))
+        else:
+            self._channel.send(answer=message["id"], capture=tick.record.id, time_ns=tick.record.time_ns)
+
+    # What is told.
+
+    def _heard(self, tick: Tick) -> None:
+        told: dict[str, Any] = {"late_s": tick.late_s, "skipped": tick.skipped, "at_ns": time.time_ns()}
+        if tick.record is not None:
+            facts = tick.record.facts
+            names = ("pause_ns", "dirty_pages", "dirty_clusters", "stored_bytes", "tracker", "consistency")
+            told |= {"capture": tick.record.id, "time_ns": tick.record.time_ns, "mode": str(tick.record.mode)}
+            told |= {name: facts.get(name) for name in names}
+        if tick.error is not None:
+            told["error"] = tell_error(tick.error)
+        try:
+            self._channel.send(tick=told)
+        except OSError:
+            self._loop.stop()
+
+    def _progress(self, event: ProgressEvent) -> None:
+        with contextlib.suppress(OSError):  # who hears it no more hears of the next turn neither, and that ends it
+            self._channel.send(progress=[event.task, event.done, event.total, event.unit, event.note])
+
+
+def _rewound(done: Rewound) -> dict[str, Any]:
+    return {
+        "how": done.how,
+        "target": done.target.id,
+        "safety": done.safety.id,
+        "downtime_ns": done.downtime_ns,
+    }
+
+
+def main(descriptor: int) -> int:
+    """Record until told to end; the exit code is 0, or 1 after an error that was told."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the service says when; a Ctrl-C at its terminal reaches all
+    channel = Channel(socket.socket(fileno=descriptor))
+    try:
+        _Recorder(channel, Order(**channel.receive()["order"])).run()
+    except EOFError:
+        return 0
+    except WorkbenchError as error:
+        channel.send(failed=tell_error(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(int(sys.argv[1])))

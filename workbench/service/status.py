@@ -1,0 +1,199 @@
+"""How each guest is: what was asked, what is achieved, and one word for it with its reason.
+
+Kept in memory from the turns that were told, so that asking costs nothing of a capture. Refuses to call well what it
+has not heard of for too long.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from statistics import quantiles
+from typing import Any, Literal
+
+from workbench.errors import WorkbenchError
+from workbench.service.configuration import GuestConfiguration
+from workbench.service.pace import Pace
+
+__all__ = ["GuestStatus", "Tally"]
+
+_KEPT = 1_000
+"""Turns over which pauses and intervals are told."""
+Health = Literal["well", "behind", "degraded", "trouble", "waiting", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestStatus:
+    """One guest as `GET /capture-status` tells it.
+
+    Attributes
+    ----------
+    guest, uuid : str
+    state : str
+        "recording", "attaching", "waiting", "trouble", "off".
+    health, why : str
+        One word and its reason.
+    modes : tuple of str
+    interval_asked_s, interval_held_s : float
+        The second is longer where the interval is stretched.
+    rpo_achieved_s : float or None
+        The longest time between two neighbouring captures of the last 1000, in seconds.
+    last_capture, last_capture_ns, age_s
+        The newest capture, when (UTC, ns), and how long ago in seconds.
+    pause_p50_ms, pause_p95_ms : float or None
+    captures, failures, missed_ticks, bytes_stored : int
+        Since the service began.
+    lag_s : float
+        How much later than its tick the last capture began.
+    tracker : str
+    last_error, last_error_ns
+        In words, and when.
+    free_bytes : int
+        Of the case's volume.
+    held_back : dict of str to int
+        Events of triggers that were held back, by reason.
+    """
+
+    guest: str
+    uuid: str
+    state: str
+    health: Health
+    why: str
+    modes: tuple[str, ...]
+    interval_asked_s: float
+    interval_held_s: float
+    rpo_achieved_s: float | None
+    last_capture: str
+    last_capture_ns: int | None
+    age_s: float | None
+    pause_p50_ms: float | None
+    pause_p95_ms: float | None
+    captures: int
+    failures: int
+    missed_ticks: int
+    bytes_stored: int
+    lag_s: float
+    tracker: str
+    last_error: str
+    last_error_ns: int | None
+    free_bytes: int
+    held_back: dict[str, int] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+class Tally:
+    """What was heard of one guest's turns."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pauses: deque[float] = deque(maxlen=_KEPT)
+        self._times: deque[int] = deque(maxlen=_KEPT)
+        self._last: dict[str, Any] = {}
+        self._error: tuple[str, int] = ("", 0)
+        self._gates: dict[str, int] = {}
+        self.captures = self.failures = self.missed = self.stored = 0
+
+    def take(self, tick: dict[str, Any]) -> None:
+        """Take one turn."""
+        with self._lock:
+            self.missed += int(tick["skipped"])
+            if tick.get("error"):
+                self.failures += 1
+                self._error = (str(tick["error"]["message"]), int(tick["at_ns"]))
+            if tick.get("capture"):
+                self.captures += 1
+                self.stored += int(tick.get("stored_bytes") or 0)
+                self._pauses.append(int(tick["pause_ns"]) / 1e6)
+                self._times.append(int(tick["time_ns"]))
+                self._last = tick
+
+    def failed(self, error: WorkbenchError) -> None:
+        """Take note of what ended a recorder."""
+        with self._lock:
+            self.failures += 1
+            self._error = (error.message, time.time_ns())
+
+    def gates(self, held_back: dict[str, int]) -> None:
+        """Take note of what gates held back."""
+        with self._lock:
+            self._gates = dict(held_back)
+
+    def status(
+        self,
+        configuration: GuestConfiguration,
+        state: str,
+        why: str,
+        pace: Pace,
+        identity: tuple[str, str] | None,
+        *,
+        free: int,
+    ) -> GuestStatus:
+        """Return how the guest is."""
+        with self._lock:
+            age = None if not self._times else max(0.0, (time.time_ns() - self._times[-1]) / 1e9)
+            health, reason = _health(state, why, pace, age, "continuous" in configuration.modes, self._failing())
+            low, high = _middle_and_high(self._pauses)
+            return GuestStatus(
+                guest=identity[1] if identity else configuration.guest,
+                uuid=identity[0] if identity else "",
+                state=state,
+                health=health,
+                why=reason,
+                modes=configuration.modes,
+                interval_asked_s=configuration.interval_s,
+                interval_held_s=pace.seconds,
+                rpo_achieved_s=_longest_gap(self._times),
+                last_capture=str(self._last.get("capture", "")),
+                last_capture_ns=self._times[-1] if self._times else None,
+                age_s=age,
+                pause_p50_ms=low,
+                pause_p95_ms=high,
+                captures=self.captures,
+                failures=self.failures,
+                missed_ticks=self.missed,
+                bytes_stored=self.stored,
+                lag_s=float(self._last.get("late_s", 0.0)),
+                tracker=str(self._last.get("tracker", "")),
+                last_error=self._error[0],
+                last_error_ns=self._error[1] or None,
+                free_bytes=free,
+                held_back=dict(self._gates),
+            )
+
+    def _failing(self) -> bool:
+        """Tell whether the last thing heard was a failure."""
+        return bool(self._error[1]) and (not self._times or self._error[1] > self._times[-1])
+
+
+def _health(state: str, why: str, pace: Pace, age: float | None, continuous: bool, failing: bool) -> tuple[Health, str]:
+    if state in ("off", "waiting", "trouble"):
+        return state, why  # type: ignore[return-value]
+    if failing:
+        return "trouble", "the last capture failed"
+    if pace.stretch > 1:
+        return "degraded", f"every {pace.seconds:g} s instead of {pace.asked:g}: {pace.why}"
+    if continuous and age is not None and age > 2 * pace.seconds + 1:
+        return "behind", f"the last capture is {age:.0f} s old"
+    return "well", why if state == "attaching" else "captures are taken as asked"
+
+
+def _longest_gap(times: deque[int]) -> float | None:
+    if len(times) < 2:
+        return None
+    ordered = list(times)
+    return max(later - earlier for earlier, later in itertools.pairwise(ordered)) / 1e9
+
+
+def _middle_and_high(values: deque[float]) -> tuple[float | None, float | None]:
+    if not values:
+        return None, None
+    if len(values) == 1:
+        return values[0], values[0]
+    cuts = quantiles(values, n=100, method="inclusive")
+    return cuts[49], cuts[94]

@@ -1,0 +1,58 @@
+"""Messages between the service and a recorder: one JSON object a line over a socket pair.
+
+Refuses lines longer than `_LONGEST` and whatever is no object: the other side is then taken for dead.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import Any
+
+__all__ = ["Channel"]
+
+_LONGEST = 1 << 20
+
+
+class Channel:
+    """One end. Sending is for any thread; receiving is for one."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._file = end.makefile("rb")
+        self._lock = threading.Lock()
+
+    def send(self, **message: Any) -> None:
+        """Send a message.
+
+        Raises
+        ------
+        OSError
+            If nobody is there.
+        """
+        line = json.dumps(message).encode() + b"\n"
+        with self._lock:
+            self._end.sendall(line)
+
+    def receive(self) -> dict[str, Any]:
+        """Wait for a message.
+
+        Raises
+        ------
+        EOFError
+            If the other side ended, or sent what is no message.
+        """
+        try:
+            line = self._file.readline(_LONGEST + 1)
+            message = json.loads(line) if line.endswith(b"\n") else None
+        except (OSError, ValueError) as error:
+            raise EOFError("no message") from error
+        if not isinstance(message, dict):
+            raise EOFError("the other side ended")
+        return message
+
+    def close(self) -> None:
+        """Close this end; whoever waits at the other hears of it."""
+        self._end.close()
+        self._file.close()
