@@ -69,19 +69,22 @@ class RamMap(Still, anywidget.AnyWidget):
     owner = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, pages: pd.DataFrame | None = None, ranges: pd.DataFrame | None = None) -> None:
+        self._ranges = _NOWHERE
         self._map = PageMap(_NOTHING, _NOWHERE)
         super().__init__()
-        self.show(_NOTHING if pages is None else pages, _NOWHERE if ranges is None else ranges)
+        self.show(_NOTHING if pages is None else pages, ranges)
 
     def __repr__(self) -> str:
         return f"<RamMap of {sum(self.totals):,} changed pages>"
 
-    def show(self, pages: pd.DataFrame, ranges: pd.DataFrame) -> None:
-        """Show other pages; what was chosen and zoomed to is let go."""
-        self._map = PageMap(pages, ranges)
-        with self.hold_sync():
-            self.view, self.span, self.owner = [], [], ""
+    def show(self, pages: pd.DataFrame, ranges: pd.DataFrame | None = None) -> None:
+        """Show other pages, of the same memory without `ranges`; what was chosen is let go."""
+        self._ranges = self._ranges if ranges is None else ranges
+        self._map = PageMap(pages if len(pages) else _NOTHING, self._ranges)
+        with self.hold_sync(), self.hold_trait_notifications():  # whoever hears of one finds the others in step
+            self.span, self.owner = [], ""
             self.ends = [float(each) for each in self._map.ends]
+            self.view = self._within(self.view)
             self.kinds, self.totals = [inert(each, 40) for each in self._map.kinds], self._map.totals
             self.looks = [list(OWNERS.get(each, OTHER)) for each in self._map.kinds]
             self._cut()
@@ -130,9 +133,13 @@ class RamMap(Still, anywidget.AnyWidget):
         part = [float(each) for each in proposal["value"]]
         if part and (len(part) != 2 or not all(math.isfinite(each) for each in part) or part[0] == part[1]):
             raise traitlets.TraitError(f"two page numbers, or none: {part}")
+        return self._within(sorted(part))
+
+    def _within(self, part: list[float]) -> list[float]:
+        """Return the part that there is; nothing, for all, where there is none of it."""
         low, high = self._map.ends
-        part = [float(min(high, max(low, round(each)))) for each in sorted(part)]
-        return part if part and part[0] < part[1] else []
+        inside = [float(min(high, max(low, round(each)))) for each in part]
+        return inside if inside and inside[0] < inside[1] else []
 
     @traitlets.validate("owner")
     def _known(self, proposal: Any) -> str:

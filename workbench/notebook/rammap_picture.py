@@ -64,11 +64,11 @@ def map_picture(cells: Cells, kinds: list[str]) -> str:
         y += _LINE + -(-len(at) // across) * _CELL + 4
     shown = np.where(cells.counts.sum(axis=1) > 0, cells.counts.argmax(axis=1) if kinds else 0, -1)
     drawn = [_path(places[shown == -1], "#e4e4e4")]
-    for at, name in enumerate(kinds):
+    for kind, name in enumerate(kinds):
         colour, pattern = OWNERS.get(name, OTHER)
-        drawn.append(_path(places[shown == at], colour))
+        drawn.append(_path(places[shown == kind], colour))
         if pattern != "solid":
-            drawn.append(_path(places[shown == at], f"url(#wb-{pattern})"))
+            drawn.append(_path(places[shown == kind], f"url(#wb-{pattern})"))
     return _svg(max(y, _LINE), [*parts, *drawn])
 
 
