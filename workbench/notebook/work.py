@@ -71,20 +71,29 @@ class Work(ipywidgets.VBox):  # type: ignore[misc]
         """What is said beside the bar."""
         return str(self._words.value)
 
-    def run(self, words: str, deed: Callable[[Progress], Any], done: Callable[[Any], None]) -> None:
+    def run(
+        self,
+        words: str,
+        deed: Callable[[Progress], Any],
+        done: Callable[[Any], None],
+        failed: Callable[[], None] | None = None,
+    ) -> None:
         """Run `deed(progress)` on a thread, then `done(result)` there, unless a newer run or Cancel came first.
 
         Parameters
         ----------
         words : str
             What is being done, as a user would say it.
+        failed : callable, optional
+            Called instead of `done` where the deed raised; the error is shown whether it is there or not.
         """
         with self._lock:
             self._turn += 1
             turn = self._turn
             self.error = ""
             self._bar.value, self._words.value = 0.0, inert(words)
-            self._thread = threading.Thread(target=self._do, args=(turn, words, deed, done), name="work", daemon=True)
+            what = (turn, self._progress(turn, words), deed, done, failed or _nothing)
+            self._thread = threading.Thread(target=self._do, args=what, name="work", daemon=True)
             self._show(running=True)
             self._thread.start()
 
@@ -114,19 +123,28 @@ class Work(ipywidgets.VBox):  # type: ignore[misc]
             thread.join(left)
         return True
 
-    def _do(self, turn: int, words: str, deed: Callable[[Progress], Any], done: Callable[[Any], None]) -> None:
+    def _do(
+        self,
+        turn: int,
+        progress: Progress,
+        deed: Callable[[Progress], Any],
+        done: Callable[[Any], None],
+        failed: Callable[[], None],
+    ) -> None:
         try:
-            result = deed(self._progress(turn, words))
+            result = deed(progress)
             with self._answering:
                 if turn == self._turn:
                     done(result)
-            self._end(turn, "")
         except _Void:
             return
-        except WorkbenchError as error:
-            self._end(turn, str(error))
         except Exception as error:  # noqa: BLE001  (a thread has nobody else to tell)
-            self._end(turn, f"{type(error).__name__}: {error}")
+            with self._answering:
+                if turn == self._turn:
+                    failed()
+            self._end(turn, str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}")
+        else:
+            self._end(turn, "")
 
     def _progress(self, turn: int, words: str) -> Progress:
         last = 0.0
@@ -157,3 +175,7 @@ class Work(ipywidgets.VBox):  # type: ignore[misc]
     def _show(self, *, running: bool) -> None:
         self._bar.layout.display = self._button.layout.display = "" if running else "none"
         self.layout.display = "" if running or self._words.value else "none"
+
+
+def _nothing() -> None:
+    """Do nothing."""

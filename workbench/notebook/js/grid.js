@@ -5,18 +5,18 @@ const ROW = 22, SHOWN = 14, AHEAD = 60, TALLEST = 8_000_000, KEPT = 4000;
 
 function makeGrid(model, signal) {
   const s = { model, signal, cells: new Map(), drawn: new Map(), asked: new Set(), first: 0, cursor: -1, wanted: false };
-  s.root = make("section", { class: "wb wb-grid", "aria-label": model.get("label") || "Table" });
+  s.root = make("section", { class: "wb wb-grid" });
   s.filter = make("input", {
     type: "search", autocomplete: "off", spellcheck: "false", "data-lm-suppress-shortcuts": "true", placeholder: "Filter: text, column:text",
-    "aria-label": `Filter ${model.get("label")}`, value: model.get("sought"),
+    value: model.get("sought"),
   });
   s.count = make("span", { class: "wb-said", role: "status" });
-  s.bar = make("div", { class: "wb-grid-bar" }, make("strong", { class: "wb-grid-label" }, apart(model.get("label"))), s.filter, s.count);
+  s.bar = make("div", { class: "wb-grid-bar" }, s.label = make("strong", { class: "wb-grid-label" }), s.filter, s.count);
   s.head = make("div", { role: "rowgroup" });
   s.body = make("div", { role: "rowgroup", class: "wb-grid-body" });
   s.layer = make("div", { class: "wb-grid-layer" }, s.head, s.body);
   s.spacer = make("div", { class: "wb-grid-spacer" });
-  s.box = make("div", { class: "wb-grid-box", role: "grid", tabindex: "0", "aria-label": model.get("label") || "Table", "data-lm-suppress-shortcuts": "true" }, s.layer, s.spacer);
+  s.box = make("div", { class: "wb-grid-box", role: "grid", tabindex: "0", "data-lm-suppress-shortcuts": "true" }, s.layer, s.spacer);
   s.root.append(s.bar, s.box);
   s.prefix = `wb-${Math.random().toString(36).slice(2)}`;
   return s;
@@ -24,6 +24,14 @@ function makeGrid(model, signal) {
 
 const gridTotal = (s) => s.model.get("total");
 const gridShown = (s) => Math.min(SHOWN, Math.max(1, gridTotal(s)));
+
+// Its name, also for who does not see it.
+function nameGrid(s) {
+  const label = s.model.get("label");
+  s.label.replaceChildren(...(label ? [apart(label)] : []));
+  for (const named of [s.root, s.box]) named.setAttribute("aria-label", label || "Table");
+  s.filter.setAttribute("aria-label", `Filter ${label}`);
+}
 
 // The head: names, each a button that sorts by its column.
 function drawHead(s) {
@@ -180,10 +188,14 @@ function listenToGrid(s) {
   on(s.filter, "keydown", (event) => { event.stopPropagation(); if (event.key === "ArrowDown" || event.key === "Enter") { event.preventDefault(); s.box.focus(); } });
 }
 
-// Another frame, order or filter: nothing of the rows is known any more.
+// Another frame, order or filter: nothing of the rows is known any more. What is in sight stays in sight where only the
+// rows are others (a directory was opened, another moment chosen).
 function takeTable(s) {
+  const shape = JSON.stringify([s.model.get("columns").map((each) => each.name), s.model.get("sort"), s.model.get("sought")]);
+  const first = shape === s.shape ? s.first : 0;
+  s.shape = shape;
   s.cells.clear(); s.asked.clear(); s.drawn.clear(); s.cursor = -1; s.wanted = false;
-  drawHead(s); measure(s); scrollToFirst(s, s.model.get("selected") < 0 ? 0 : s.first); drawRows(s);
+  drawHead(s); measure(s); scrollToFirst(s, first); drawRows(s);
   if (s.model.get("selected") >= 0) follow(s);
 }
 
@@ -195,11 +207,11 @@ function renderGrid({ model, el }) {
   let waiting = false;
   const anew = () => { if (!waiting) { waiting = true; queueMicrotask(() => { waiting = false; takeTable(s); }); } };
   listen(model, leaving.signal, {
-    "change:version": anew, "change:columns": anew, "change:selected": () => follow(s), "change:said": () => measure(s),
+    "change:version": anew, "change:columns": anew, "change:selected": () => follow(s), "change:said": () => measure(s), "change:label": () => nameGrid(s),
     "change:sought": () => { if (document.activeElement !== s.filter) s.filter.value = model.get("sought"); },
     "msg:custom": (message) => { if (message.rows) takeRows(s, message); else if ("where" in message) found(s, message); },
   });
-  takeTable(s);
+  nameGrid(s); takeTable(s);
   s.root.dataset.readyMs = (performance.now() - began).toFixed(1);
   return () => leaving.abort();
 }
