@@ -30,7 +30,7 @@ Refuses to import a room before it is asked for.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.case import Case, Clone, Diff, Moment, Recording, RewindPlan, Rewound, doctor, running_guests
@@ -48,6 +48,7 @@ __all__ = [
     "Rewound",
     "WorkbenchError",
     "__version__",
+    "app",
     "doctor",
     "running_guests",
 ]  # fmt: skip  # most important first
@@ -60,6 +61,24 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_ROOMS.get(name, "workbench.case")), name)
+
+
+def app(case: Case, guest: str | None = None) -> Any:
+    """Return the dashboard of a case for a notebook: its timeline, and in tabs what there is of the chosen moment.
+
+    Parameters
+    ----------
+    case : Case
+    guest : str, optional
+        Name or UUID of the only guest that is shown.
+
+    Raises
+    ------
+    UsageError
+        If there is no such guest.
+    StoreError
+    """
+    return importlib.import_module("workbench.notebook.app").App(case, guest)
 
 
 def load_ipython_extension(ipython: object) -> None:

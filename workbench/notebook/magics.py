@@ -8,23 +8,33 @@
     %wb diff MOMENT MOMENT [GUEST]     what differs
     %wb vol MOMENT PLUGIN [NAME=VALUE ...]
                                        a plugin of Volatility, or a question of ours; `%wb vol --list`
+    %wb explorer [MOMENT] [GUEST]      what ran: processes, sockets, modules, any plugin
+    %wb files [MOMENT] [GUEST]         the disks' files
+    %wb diffview MOMENT MOMENT [GUEST] what differs, to look through
+    %wb console [MOMENT] [GUEST]       a clone and its console
+    %wb capture [GUEST]                start and stop capture
+    %wb rewind [MOMENT] [GUEST]        a rewind: its plan, and a button
+    %wb app                            all of it in one
 
-Every word gives back what it shows. Without `open`, the one `Case` among the notebook's variables is meant. What is
-wrong is said in a sentence, without a traceback. Refuses to change anything: no capture, no rewind.
+A MOMENT is a time, a mark, an id, `-30s`, `latest` ..., or a link copied from a timeline. Every word gives back what it
+shows. Without `open`, the one `Case` among the notebook's variables is meant. What is wrong is said in a sentence,
+without a traceback. Tab completes. Refuses to change anything: what captures, clones and rewinds are the buttons.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
-import shlex
 from typing import Any
 
 import pandas as pd
 from IPython.core.error import UsageError as ShownError
 
 from workbench.errors import UsageError, WorkbenchError
+from workbench.notebook.completion import Completion
 from workbench.notebook.reprs import install
 from workbench.notebook.text import inert, when
+from workbench.notebook.verbs import arguments_of
 
 __all__ = ["Magic", "load"]
 
@@ -34,7 +44,10 @@ _SAID = 2000
 def load(ipython: Any) -> None:
     """Install the pictures and `%wb` in an IPython shell."""
     install(ipython)
-    ipython.register_magic_function(Magic(ipython), "line", "wb")
+    magic = Magic(ipython)
+    ipython.register_magic_function(magic, "line", "wb")
+    if getattr(ipython, "Completer", None) is not None:  # a shell without a terminal may have none
+        Completion(lambda: magic.case).install(ipython)
 
 
 class Magic:
@@ -61,10 +74,8 @@ class Magic:
             With what is wrong, in words that do nothing to a page.
         """
         try:
-            verb, *words = _split(line)
-            if verb not in _VERBS:
-                raise UsageError(f"no word {verb!r}", cure=f"One of: {', '.join(_VERBS)}.")
-            return getattr(self, f"_{verb}")(*_counted(verb, words))
+            verb, words = arguments_of(line)
+            return getattr(self, f"_{verb}")(*words)
         except WorkbenchError as error:
             raise ShownError(inert(error, _SAID)) from None
 
@@ -120,35 +131,35 @@ class Magic:
             raise UsageError("a moment and a plugin are needed", cure="%wb vol latest workbench.processes")
         return self.case.moment(moment).vol(plugin, **dict(_option(each) for each in options))
 
+    def _explorer(self, moment: str = "latest", guest: str | None = None) -> Any:
+        return _widget("Explorer")(self.case.moment(moment, guest))
+
+    def _files(self, moment: str = "latest", guest: str | None = None) -> Any:
+        return _widget("FileBrowser")(self.case.moment(moment, guest))
+
+    def _diffview(self, a: str, b: str, guest: str | None = None) -> Any:
+        return _widget("DiffView")(self.case.moment(a, guest), self.case.moment(b, guest))
+
+    def _console(self, moment: str = "latest", guest: str | None = None) -> Any:
+        return _widget("CloneConsole")(self.case.moment(moment, guest))
+
+    def _capture(self, guest: str | None = None) -> Any:
+        return _widget("CapturePanel")(self.case, guest)
+
+    def _rewind(self, moment: str = "latest", guest: str | None = None) -> Any:
+        return _widget("RewindButton")(self.case.moment(moment, guest))
+
+    def _app(self) -> Any:
+        from workbench.notebook.app import App
+
+        return App(self.case)
+
     def _help(self) -> None:
         print(__doc__)  # noqa: T201  (a magic's help is printed)
 
 
-_VERBS = {
-    "open": (1, 1, "PATH"),
-    "timeline": (0, 1, "[GUEST]"),
-    "moments": (0, 1, "[GUEST]"),
-    "moment": (0, 2, "[MOMENT] [GUEST]"),
-    "marks": (0, 1, "[GUEST]"),
-    "diff": (2, 3, "MOMENT MOMENT [GUEST]"),
-    "vol": (1, 99, "MOMENT PLUGIN [NAME=VALUE ...]"),
-    "help": (0, 0, ""),
-}
-"""How many words may follow a word, and what they are."""
-
-
-def _split(line: str) -> list[str]:
-    try:
-        return shlex.split(line) or ["help"]
-    except ValueError as error:
-        raise UsageError(f"cannot be read: {error}", cure="Close the quotation mark.") from error
-
-
-def _counted(verb: str, words: list[str]) -> list[str]:
-    least, most, form = _VERBS[verb]
-    if not least <= len(words) <= most:
-        raise UsageError(f"{len(words)} words after {verb}", cure=f"%wb {verb} {form}".strip())
-    return words
+def _widget(name: str) -> Any:
+    return getattr(importlib.import_module("workbench.notebook"), name)
 
 
 def _option(word: str) -> tuple[str, Any]:

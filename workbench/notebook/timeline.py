@@ -105,10 +105,16 @@ class Timeline(Still, anywidget.AnyWidget):
     @property
     def selected_moment(self) -> Moment | None:
         """The chosen moment, or None."""
-        if not self.selected:
-            return None
-        moment: Moment = self.case.moment(f"id:{self.selected}", self._row(self.selected)["guest"])
+        return self.moment_of(self.selected) if self.selected else None
+
+    def moment_of(self, capture: str) -> Moment:
+        """Return the moment of a capture that is shown (its whole id)."""
+        moment: Moment = self.case.moment(f"id:{capture}", self._row(capture)["guest"])
         return moment
+
+    def newest(self) -> str:
+        """Return the id of the newest capture, or ""."""
+        return str(self._history.ids[-1]) if self._history.ids else ""
 
     @property
     def brushed(self) -> tuple[pd.Timestamp, pd.Timestamp] | None:
@@ -213,7 +219,7 @@ class Timeline(Still, anywidget.AnyWidget):
     def _tell(self, change: Any) -> None:
         chosen = str(change["new"])
         self.about = _about(self._row(chosen), self.lanes) if chosen else []
-        self.link = self.case.moment(f"id:{chosen}", self._row(chosen)["guest"]).link if chosen else ""
+        self.link = self.moment_of(chosen).link if chosen else ""
 
     @traitlets.observe("live")
     def _live(self, change: Any) -> None:
