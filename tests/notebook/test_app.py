@@ -74,7 +74,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     told = Told()
     made = {name: told.moment(name) for name in NAMES} | {"DiffView": told.diff(), "CapturePanel": told.panel()}
     for name, kind in made.items():
-        monkeypatch.setattr(workbench.notebook, name, kind, raising=False)
+        monkeypatch.setitem(vars(workbench.notebook), name, kind)
     return told
 
 
@@ -139,7 +139,7 @@ def test_an_error_is_said_in_the_tab_and_does_nothing(
     def failing(_moment: Any) -> Any:
         raise UsageError(f"{MARKUP}\x1b[31m")
 
-    monkeypatch.setattr(workbench.notebook, "Explorer", failing)
+    monkeypatch.setitem(vars(workbench.notebook), "Explorer", failing)
     shown = workbench.app(case)
     said = shown.panes["Explorer"].said
     assert MARKUP in said.value  # a Label shows a text as a text

@@ -146,7 +146,5 @@ WIDGETS = [
 def test_a_word_gives_its_widget_at_its_moments(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, line: str, name: str, seconds: list[int]
 ) -> None:
-    monkeypatch.setattr(
-        workbench.notebook, name, lambda *moments: [each.record.time_ns for each in moments], raising=False
-    )
+    monkeypatch.setitem(vars(workbench.notebook), name, lambda *moments: [each.record.time_ns for each in moments])
     assert shell.run_line_magic("wb", line) == [NOON + second * 10**9 for second in seconds]
