@@ -15,7 +15,7 @@ import workbench
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEPENDENCIES = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
-ON_CONDA = {"python-xxhash": "xxhash"}
+ON_CONDA = {"python-xxhash": "xxhash", "prometheus_client": "prometheus-client"}
 TOP_LEVEL = {"pyproject.toml", "workbench", "notebooks", "tests", "datasets", "environment.yml"} | {
     "README.md", "LICENSE", "NOTICE", "CHANGELOG.md", "Makefile", "constraints.txt", "docs", ".ci", ".gitignore",
 }  # fmt: skip
@@ -27,7 +27,7 @@ def name_of(requirement: str) -> str:
 
 def test_environment_has_the_same_dependencies():
     listed = re.findall(r"^ +- ([a-z0-9].*[^:])$", (ROOT / "environment.yml").read_text(), re.MULTILINE)
-    listed = {re.sub(r"^[a-z0-9-]+", lambda name: ON_CONDA.get(name[0], name[0]), line) for line in listed}
+    listed = {re.sub(r"^[a-z0-9_-]+", lambda name: ON_CONDA.get(name[0], name[0]), line) for line in listed}
     assert listed - {"pip"} == {f"python{PROJECT['requires-python']}", *DEPENDENCIES}
 
 

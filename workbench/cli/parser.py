@@ -23,9 +23,11 @@ from workbench.cli import (
     history,
     lifelines,
     rewind,
+    serve,
     show,
     symbols,
     timeline,
+    token,
     undo,
     vol,
     watch,
@@ -113,7 +115,7 @@ def _build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     common = _common()
     cased = _with_case(common)
-    for verb in (doctor, guests, bench):
+    for verb in (doctor, guests, bench, serve, token):
         verb.add(verbs, common)
     for verb in (
         capture,

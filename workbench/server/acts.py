@@ -1,0 +1,91 @@
+"""Paths that change something: captures, events, rewinds, clones, configuration.
+
+Refuses nothing itself: roles and confirmations are the hub's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from workbench.case import RewindPlan
+from workbench.server.bodies import (
+    CaptureAnswer,
+    CaptureBody,
+    CloneAnswer,
+    CloneBody,
+    ConfigurationAnswer,
+    EventAnswer,
+    EventBody,
+    RewindAnswer,
+    RewindBody,
+)
+from workbench.server.callers import Asking, ServiceOf
+from workbench.service.configuration import GuestConfiguration
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+
+@router.post("/rewind", status_code=202, response_model=RewindAnswer, responses={200: {"model": RewindAnswer}})
+def rewind(body: RewindBody, caller: Asking, service: ServiceOf, response: Response) -> dict[str, Any]:
+    """Go back: a clone in test mode; the guest itself in production, with its name as `confirm`."""
+    plan = service.plan(caller, body.guest, body.target, body.mode)
+    if body.dry_run:
+        response.status_code = 200
+        return {"plan": _plan(plan)}
+    job = service.rewind(caller, body.guest, body.target, body.mode, confirm=body.confirm, network=body.options.network)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return {"plan": _plan(plan), "job": job.plain()}
+
+
+@router.post("/capture-config", response_model=ConfigurationAnswer, response_model_by_alias=True)
+def configure(body: GuestConfiguration, caller: Asking, service: ServiceOf) -> dict[str, Any]:
+    """Make this the guest's configuration, whole; earlier versions are kept."""
+    service.configure(caller, body)
+    version, current = service.configuration(caller)
+    return {"version": version, "guests": current.guests}
+
+
+@router.post("/captures", status_code=201, response_model=CaptureAnswer)
+def capture(body: CaptureBody, caller: Asking, service: ServiceOf) -> dict[str, Any]:
+    """Capture a guest now."""
+    return service.capture(caller, body.guest, body.reason, body.mark)
+
+
+@router.post("/events", response_model=EventAnswer)
+def event(body: EventBody, caller: Asking, service: ServiceOf) -> dict[str, Any]:
+    """Take an event, and a capture where the guest's gate lets it pass."""
+    return service.event(caller, body.guest, body.event)
+
+
+@router.post("/clones", status_code=202, response_model=CloneAnswer)
+def clone(body: CloneBody, caller: Asking, service: ServiceOf, response: Response) -> dict[str, Any]:
+    """Start a clone of a moment."""
+    job = service.clone(caller, body.guest, body.target, body.network)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return {"job": job.plain()}
+
+
+@router.delete("/clones/{name}", status_code=204)
+def remove_clone(name: str, caller: Asking, service: ServiceOf) -> None:
+    """Destroy a clone and its files."""
+    service.remove_clone(caller, name)
+
+
+def _plan(plan: RewindPlan) -> dict[str, Any]:
+    return {
+        "guest": plan.guest_name,
+        "mode": plan.mode,
+        "target": plan.target.id,
+        "target_ns": plan.target.time_ns,
+        "present": plan.present.id,
+        "pages": plan.pages,
+        "clusters": plan.clusters,
+        "reshaped": list(plan.reshaped),
+        "left_behind": plan.left_behind,
+        "seconds_expected": plan.seconds_expected,
+        "text": str(plan),
+    }

@@ -1,0 +1,274 @@
+"""What requests and answers look like; FastAPI makes the OpenAPI document of it.
+
+Refuses fields that it does not know: a misspelt option must not be taken for its default.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.service.configuration import GuestConfiguration
+
+__all__ = [
+    "AuditLines", "CaptureAnswer", "CaptureBody", "CaptureList", "CaptureTold", "CloneAnswer", "CloneBody", "CloneList",
+    "ConfigurationAnswer", "ErrorBody", "EventAnswer", "EventBody", "GuestList", "GuestTold", "JobAnswer", "Plan",
+    "RewindAnswer", "RewindBody", "StatusAnswer",
+]  # fmt: skip
+
+Guest = Annotated[str, Field(min_length=1, max_length=200, description="Name or UUID of a guest.")]
+When = Annotated[
+    str, Field(min_length=1, max_length=200, description="A time, -30s, `2 captures ago`, an id, a mark, latest.")
+]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorTold(BaseModel):
+    """What is wrong, and what to do."""
+
+    kind: str
+    message: str
+    cure: str
+    facts: dict[str, str] = {}
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is an error."""
+
+    error: ErrorTold
+
+
+class RewindOptions(_Body):
+    """Options of a rewind."""
+
+    network: bool = Field(default=False, description="Leave a clone its network.")
+
+
+class RewindBody(_Body):
+    """Go back: `test` starts a clone, `production` takes the guest itself back."""
+
+    guest: Guest
+    target: When
+    mode: Literal["test", "production"] = "test"
+    dry_run: bool = Field(default=False, description="Only return the plan.")
+    confirm: str = Field(default="", max_length=200, description="The guest's name, for production.")
+    options: RewindOptions = RewindOptions()
+
+
+class Plan(BaseModel):
+    """What a rewind would do."""
+
+    guest: str
+    mode: str
+    target: str
+    target_ns: int
+    present: str
+    pages: int
+    clusters: int
+    reshaped: list[str]
+    left_behind: int
+    seconds_expected: float
+    text: str
+
+
+class JobTold(BaseModel):
+    """A job."""
+
+    id: str
+    what: str
+    who: str
+    guest: str
+    state: Literal["waiting", "running", "done", "failed"]
+    asked_ns: int
+    ended_ns: int | None
+    progress: list[Any]
+    result: dict[str, Any] | None
+    error: ErrorTold | None
+
+
+class JobAnswer(BaseModel):
+    """One job."""
+
+    job: JobTold
+
+
+class RewindAnswer(BaseModel):
+    """The plan, and the job that carries it out; no job for a dry run."""
+
+    plan: Plan
+    job: JobTold | None = None
+
+
+class StatusTold(BaseModel):
+    """One guest: what was asked, what is achieved, and how it is in one word."""
+
+    guest: str
+    uuid: str
+    state: str
+    health: Literal["well", "behind", "degraded", "trouble", "waiting", "off"]
+    why: str
+    modes: list[str]
+    interval_asked_s: float
+    interval_held_s: float
+    rpo_achieved_s: float | None
+    last_capture: str
+    last_capture_ns: int | None
+    age_s: float | None
+    pause_p50_ms: float | None
+    pause_p95_ms: float | None
+    captures: int
+    failures: int
+    missed_ticks: int
+    bytes_stored: int
+    lag_s: float
+    tracker: str
+    last_error: str
+    last_error_ns: int | None
+    free_bytes: int
+    held_back: dict[str, int]
+
+
+class StatusAnswer(BaseModel):
+    """Every guest that the caller sees."""
+
+    guests: list[StatusTold]
+
+
+class ConfigurationAnswer(BaseModel):
+    """The current configuration and its number."""
+
+    version: int
+    guests: list[GuestConfiguration]
+
+
+class CaptureBody(_Body):
+    """Capture a guest now."""
+
+    guest: Guest
+    reason: str = Field(min_length=1, max_length=500)
+    mark: str | None = Field(default=None, min_length=1, max_length=200)
+
+
+class CaptureAnswer(BaseModel):
+    """A capture that was taken."""
+
+    capture: str
+    time_ns: int
+
+
+class EventBody(_Body):
+    """An event of the application or an alert of a SIEM: plain, or as Falco or Wazuh write it."""
+
+    guest: Guest
+    event: dict[str, Any] = Field(
+        description='{"name": ..., "reason": ..., "severity": ...}, or an alert as Falco or Wazuh writes it.',
+        examples=[{"name": "deploy", "reason": "version 4.2", "severity": "notice"}],
+    )
+
+
+class EventAnswer(BaseModel):
+    """Whether an event was worth a capture."""
+
+    taken: bool
+    why: str = ""
+    folded: int = 0
+    capture: str = ""
+    time_ns: int | None = None
+
+
+class CaptureTold(BaseModel):
+    """One capture."""
+
+    id: str
+    guest: str
+    parent: str | None
+    branch: int
+    depth: int
+    time_ns: int
+    mode: str
+    reason: str
+    regions: list[dict[str, Any]]
+    facts: dict[str, Any]
+
+
+class CaptureRow(BaseModel):
+    """One capture of a timeline."""
+
+    id: str
+    time_ns: int
+
+
+class MarkRow(BaseModel):
+    """One mark of a timeline."""
+
+    name: str
+    kind: str
+    note: str
+    time_ns: int
+    capture: str | None
+
+
+class CaptureList(BaseModel):
+    """A stretch of a guest's timeline, oldest first; `more` says that it goes on."""
+
+    guest: str
+    captures: list[CaptureRow]
+    marks: list[MarkRow]
+    more: bool
+
+
+class GuestTold(BaseModel):
+    """A guest that runs, is configured, or has captures."""
+
+    name: str
+    uuid: str
+    running: bool
+    configured: bool
+    captures: int
+
+
+class GuestList(BaseModel):
+    """Every guest that the caller sees."""
+
+    guests: list[GuestTold]
+
+
+class CloneBody(_Body):
+    """Start a clone of a moment."""
+
+    guest: Guest
+    target: When = "latest"
+    network: bool = False
+
+
+class CloneTold(BaseModel):
+    """A clone."""
+
+    name: str
+    uuid: str
+    capture: str
+    started_ns: int
+    seconds: float
+
+
+class CloneAnswer(BaseModel):
+    """The job that starts a clone."""
+
+    job: JobTold
+
+
+class CloneList(BaseModel):
+    """Clones."""
+
+    clones: list[CloneTold]
+
+
+class AuditLines(BaseModel):
+    """The newest lines of the audit log, oldest first."""
+
+    lines: list[dict[str, Any]]
+    damage: list[str]

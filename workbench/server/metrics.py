@@ -1,0 +1,70 @@
+"""Status as Prometheus reads it (text exposition format 0.0.4, by prometheus_client).
+
+Refuses labels that a guest chooses freely: a guest's name is its configuration's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from workbench.service.status import GuestStatus
+
+__all__ = ["KIND", "exposition"]
+
+KIND = "text/plain; version=0.0.4; charset=utf-8"
+_HEALTHS = ("well", "behind", "degraded", "trouble", "waiting", "off")
+_GAUGES = (
+    ("interval_asked_seconds", "Interval that was asked for", "interval_asked_s"),
+    ("interval_held_seconds", "Interval that is held", "interval_held_s"),
+    ("rpo_achieved_seconds", "Longest time between two of the last captures", "rpo_achieved_s"),
+    ("last_capture_age_seconds", "Age of the newest capture", "age_s"),
+    ("pause_median_milliseconds", "Median pause of the last captures", "pause_p50_ms"),
+    ("pause_p95_milliseconds", "95th percentile of the pause of the last captures", "pause_p95_ms"),
+    ("lag_seconds", "How much later than its tick the last capture began", "lag_s"),
+    ("free_bytes", "Free space of the case's volume", "free_bytes"),
+)
+_COUNTERS = (
+    ("captures", "Captures taken", "captures"),
+    ("failures", "Captures and recorders that failed", "failures"),
+    ("missed_ticks", "Ticks without a capture", "missed_ticks"),
+    ("stored_bytes", "Bytes stored", "bytes_stored"),
+)
+
+
+class _Statuses(Collector):
+    def __init__(self, statuses: Iterable[GuestStatus]) -> None:
+        self._statuses = list(statuses)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        for name, words, attribute in _GAUGES:
+            gauge = GaugeMetricFamily(f"workbench_{name}", words, labels=["guest"])
+            for each in self._statuses:
+                value = getattr(each, attribute)
+                if value is not None:
+                    gauge.add_metric([each.guest], float(value))
+            yield gauge
+        for name, words, attribute in _COUNTERS:
+            counter = CounterMetricFamily(f"workbench_{name}", words, labels=["guest"])
+            for each in self._statuses:
+                counter.add_metric([each.guest], float(getattr(each, attribute)))
+            yield counter
+        yield self._health()
+
+    def _health(self) -> Metric:
+        health = GaugeMetricFamily("workbench_health", "1 for the word that holds", labels=["guest", "health"])
+        for each in self._statuses:
+            for word in _HEALTHS:
+                health.add_metric([each.guest, word], float(each.health == word))
+        return health
+
+
+def exposition(statuses: Iterable[GuestStatus]) -> bytes:
+    """Return the metrics of guests as text."""
+    registry = CollectorRegistry()
+    registry.register(_Statuses(statuses))
+    return bytes(generate_latest(registry))
