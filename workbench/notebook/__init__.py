@@ -11,13 +11,19 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from workbench.notebook.diffview import DiffView
+    from workbench.notebook.explorer import Explorer
+    from workbench.notebook.files import FileBrowser
     from workbench.notebook.table import Table
     from workbench.notebook.timeline import Timeline
     from workbench.notebook.work import Work
 
-__all__ = ["Table", "Timeline", "Work"]
+__all__ = ["DiffView", "Explorer", "FileBrowser", "Table", "Timeline", "Work"]
 
 _WHERE = {
+    "DiffView": "diffview",
+    "Explorer": "explorer",
+    "FileBrowser": "files",
     "Table": "table",
     "Timeline": "timeline",
     "Work": "work",

@@ -35,11 +35,11 @@ class Cells:
     """
 
     def __init__(self, frame: pd.DataFrame, hidden: tuple[str, ...] = ()) -> None:
-        self.frame = frame
+        self.frame = pd.DataFrame(frame, copy=False)  # without `attrs`: pandas copies those with every row and column
         self.places = [place for place, name in enumerate(frame.columns) if name not in hidden]
         self.names = [str(frame.columns[place]) for place in self.places]
         self._hex = [
-            _is_address(frame.iloc[:, place], name) for place, name in zip(self.places, self.names, strict=True)
+            _is_address(self.frame.iloc[:, place], name) for place, name in zip(self.places, self.names, strict=True)
         ]
         self._reasons = {(int(row), str(name)): str(why) for row, name, why in frame.attrs.get("absent", ())}
 

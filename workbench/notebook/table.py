@@ -40,6 +40,8 @@ class Table(Still, anywidget.AnyWidget):
         What it is a table of; its name for who does not see it.
     tree : str
         A column of depths (integers): the first column is indented by it, and it is not shown.
+    hidden : tuple of str
+        More columns that are not shown.
 
     Attributes
     ----------
@@ -64,9 +66,11 @@ class Table(Still, anywidget.AnyWidget):
     sort = traitlets.List(traitlets.Int()).tag(sync=True)
     sought = traitlets.Unicode("").tag(sync=True)
 
-    def __init__(self, frame: pd.DataFrame | None = None, *, label: str = "", tree: str = "") -> None:
+    def __init__(
+        self, frame: pd.DataFrame | None = None, *, label: str = "", tree: str = "", hidden: tuple[str, ...] = ()
+    ) -> None:
         self._lock = threading.RLock()
-        self._tree = tree
+        self._tree, self._hidden = tree, (tree, *hidden)
         self._opened: list[Callable[[pd.Series], None]] = []
         self._take(pd.DataFrame() if frame is None else frame)
         super().__init__(label=inert(label), **self._told())
@@ -100,7 +104,7 @@ class Table(Still, anywidget.AnyWidget):
     @property
     def row(self) -> pd.Series | None:
         """The chosen row, or None."""
-        return self._frame.iloc[self.selected] if 0 <= self.selected < len(self._frame) else None
+        return self._cells.frame.iloc[self.selected] if 0 <= self.selected < len(self._frame) else None
 
     def on_open(self, callback: Callable[[pd.Series], None]) -> None:
         """Call `callback(row)` when a row is opened, by a double click or Enter."""
@@ -110,7 +114,7 @@ class Table(Still, anywidget.AnyWidget):
 
     def _take(self, frame: pd.DataFrame) -> None:
         self._frame = frame
-        self._cells = Cells(frame, (self._tree,) if self._tree else ())
+        self._cells = Cells(frame, self._hidden)
         self._words: dict[int, list[str]] = {}
         self._order = np.arange(len(frame))
 
@@ -128,7 +132,7 @@ class Table(Still, anywidget.AnyWidget):
         with self._lock, self.hold_sync():
             order = np.arange(len(self._frame))
             if self.sort and self.sort[0] < len(self._cells.places):
-                order = ordered(self._frame.iloc[:, self._cells.places[self.sort[0]]], falling=self.sort[1] < 0)
+                order = ordered(self._cells.frame.iloc[:, self._cells.places[self.sort[0]]], falling=self.sort[1] < 0)
             if self.sought.strip():
                 order = order[fitting(self.sought, self._cells.names, self._column, len(self._frame))[order]]
             self._order = order
@@ -174,7 +178,7 @@ class Table(Still, anywidget.AnyWidget):
         elif asked == "open" and 0 <= at < len(self._frame):
             self.selected = at
             for callback in self._opened:
-                callback(self._frame.iloc[at])
+                callback(self._cells.frame.iloc[at])
 
     def _send_rows(self, first: int, last: int) -> None:
         with self._lock:
@@ -190,9 +194,9 @@ class Table(Still, anywidget.AnyWidget):
 
     def _depth_of(self, row: int) -> int:
         """Return how far a row is indented: not at all where another order has taken it from its parent."""
-        if self.sort or self._tree not in self._frame.columns:
+        if self.sort or self._tree not in self._cells.frame.columns:
             return 0
-        deep: Any = self._frame[self._tree].iloc[row]
+        deep: Any = self._cells.frame[self._tree].iloc[row]
         return 0 if pd.isna(deep) else max(0, min(int(deep), _DEEPEST))
 
 
