@@ -22,6 +22,8 @@ from workbench.capture.session import CaptureSession
 from workbench.disk.doors import DiskOfCase, DiskOfDiff, DiskOfMoment
 from workbench.disk.exports import export as export_frame
 from workbench.errors import UsageError
+from workbench.evidence.doors import ReportsOfCase
+from workbench.evidence.pdf import print_pdf
 from workbench.guest import steps
 from workbench.guest.connection import DEFAULT_URI, Guest, Hypervisor
 from workbench.guest.console import Console
@@ -29,6 +31,7 @@ from workbench.guest.doctor import Finding, examine
 from workbench.guest.picture import screenshot
 from workbench.inquiry.analysis import Analyst
 from workbench.inquiry.answer import absences
+from workbench.instant.doors import InstantOfDiff, InstantOfMoment
 from workbench.memory.doors import MemoryOfCase, MemoryOfDiff, MemoryOfMoment
 from workbench.memory.physical import PhysicalMemory
 from workbench.memory.symbols.cache import SymbolCache
@@ -57,6 +60,7 @@ __all__ = [
     "build_symbols",
     "doctor",
     "export_frame",
+    "print_pdf",
     "require_guest",
     "running_guests",
 ]
@@ -140,7 +144,7 @@ def _describe(guest: Guest) -> dict[str, Any]:
     return {"name": guest.name, "uuid": guest.id, "memory_mib": info[1] // 1024, "vcpus": info[3], "state": running}
 
 
-class Case(MemoryOfCase, DiskOfCase):
+class Case(MemoryOfCase, DiskOfCase, ReportsOfCase):
     """A case on disk.
 
     Parameters
@@ -358,7 +362,7 @@ class Case(MemoryOfCase, DiskOfCase):
         return remove_clone(self.hypervisor, self.store, name)
 
 
-class Moment(MemoryOfMoment, DiskOfMoment):
+class Moment(InstantOfMoment, MemoryOfMoment, DiskOfMoment):
     """One capture of a case, to be looked at."""
 
     case: Case
@@ -463,7 +467,7 @@ class Moment(MemoryOfMoment, DiskOfMoment):
         return f"<Moment {self.id[:12]} of {self.guest.name!r} at {_words(self.record.time_ns)}>"
 
 
-class Diff(MemoryOfDiff, DiskOfDiff):
+class Diff(InstantOfDiff, MemoryOfDiff, DiskOfDiff):
     """What differs between two moments."""
 
     def __init__(self, a: Moment, b: Moment) -> None:

@@ -179,13 +179,14 @@ class Disks:
         if held is not None:
             try:
                 return replayed, self._under_cache(volume.name, replayed, held)
-            except DiskError as error:
+            except (DiskError, UnsupportedError) as error:  # a guest may put anything there
                 self._findings.append(Finding(volume.name, f"the page cache cannot be laid over it: {error}"))
         return replayed, open_filesystem(replayed.volume, state=replayed.state)
 
     def _under_cache(self, name: str, replayed: Replay, held: Held) -> FileSystem:
         content, ranges = held.over(replayed.volume)
         found = CachedFileSystem(open_filesystem(content, state=replayed.state), held)
+        found.lookup("/")
         self._cached[name] = Cached(content, ranges, held)
         return found
 

@@ -136,20 +136,22 @@ class PageCache:
         Of several mounted file systems with one UUID the one counts whose device has the volume's name.
         """
         if name not in self._held:
-            self._held[name] = self._find(name, uuid.lower()) if kind in _KINDS else None
+            mine = self.system(name, kind, uuid)
+            self._held[name] = None if mine is None else self._of_system(*mine)
         return self._held[name]
 
-    def _find(self, name: str, uuid: str) -> Held | None:
-        systems = self.frame[["device", "uuid", "kind"]].drop_duplicates()
-        known = [
-            (str(each.device), str(each.uuid))
-            for each in systems.itertuples(index=False)
-            if str(each.kind) in _KINDS and (not uuid or not each.uuid or str(each.uuid) == uuid)
-        ]
+    def system(self, name: str, kind: str, uuid: str) -> tuple[str, str] | None:
+        """Return device and UUID by which memory knows a volume; None as `of` says."""
+        known = [each for each in self._systems() if not uuid or not each[1] or each[1] == uuid.lower()]
         mine = [each for each in known if each[0] == name] or [each for each in known if each[1] and uuid]
-        if len(mine) != 1:
-            return None
-        rows = self.frame[(self.frame["device"] == mine[0][0]) & (self.frame["uuid"] == mine[0][1])]
+        return mine[0] if kind in _KINDS and len(mine) == 1 else None
+
+    def _systems(self) -> list[tuple[str, str]]:
+        rows = self.frame[["device", "uuid", "kind"]].drop_duplicates()
+        return [(str(device), str(uuid)) for device, uuid, kind in rows.to_numpy().tolist() if kind in _KINDS]
+
+    def _of_system(self, device: str, uuid: str) -> Held:
+        rows = self.frame[(self.frame["device"] == device) & (self.frame["uuid"] == uuid)]
         return _held(rows, self.read, self.ids)
 
 
@@ -240,6 +242,10 @@ class CachedFileSystem:
         under, file = self._under.open(inode), self._held.files.get(inode)
         usable = file is not None and stat.S_ISREG(file.mode) and file.links and 0 <= file.size <= _LARGEST
         return _Joined(under, file, self._held.read) if usable and file is not None else under
+
+    def beneath(self, inode: int) -> io.RawIOBase:
+        """Return the content of an inode as the disk alone has it; as `FileSystem.open`."""
+        return self._under.open(inode)
 
     def extents(self, inode: int) -> Iterator[Extent]:
         """Yield where an inode's content lies on the disk."""

@@ -28,7 +28,11 @@ __all__ = ["Desk", "main"]
 _ADDRESS_SPACE = 6 << 30
 """Bytes of address space: what a guest's lies make a plugin allocate ends here."""
 _TOLD_EVERY = 0.1
-_DESKS = (("workbench.disk.", "workbench.instant.desk"), ("", "workbench.memory.desk"))
+_DESKS = (
+    ("workbench.disk.", "workbench.instant.desk"),
+    ("workbench.instant.", "workbench.instant.desk"),
+    ("", "workbench.memory.desk"),
+)
 """Beginnings of questions' names, and the module whose `open_desk` answers them: by name, since desks lie above."""
 
 Told = Callable[[float, str], None]

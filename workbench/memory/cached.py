@@ -27,9 +27,10 @@ from workbench.model import PAGE
 if TYPE_CHECKING:
     from workbench.memory.questions import Scene
 
-__all__ = ["cached", "cached_of"]
+__all__ = ["cached", "cached_of", "inodes_of"]
 
 _LARGEST = (1 << 63) - 1
+_NONE = SuperBlock(0, "", "", "", 0)
 
 
 def cached(scene: Scene) -> pd.DataFrame:
@@ -105,19 +106,36 @@ def _of_files(
     chosen = np.flatnonzero((found.page < 0) | ~struct.current[row])
     newer = np.zeros(len(struct.state), bool)
     newer[row[found.newer]] = True  # a block that is newer makes its page so
-    mapping, back = np.unique(struct.mapping[row[chosen]], return_inverse=True)
-    inodes = _Inodes(moment, mapping)
-    which = inodes.system({each.address: at for at, each in enumerate(disks)})[back]
-    kept = np.flatnonzero(which >= 0)
-    which, back, chosen = which[kept], back[kept], chosen[kept]
-    return _frame(
-        [disks[at] for at in which.tolist()],
-        {name: values[back] for name, values in inodes.columns().items()},
+    told, which = inodes_of(moment, struct.mapping[row[chosen]], disks)
+    kept = which >= 0
+    chosen = chosen[kept]
+    return _placed(
+        told[kept],
         struct.index[row[chosen]] * PAGE + found.offset[chosen],
         found.length[chosen],
         address[chosen],
         found.newer[chosen] | newer[row[chosen]] & (found.page[chosen] < 0),
     )
+
+
+def inodes_of(moment: Moment, mapping: U64, disks: list[SuperBlock]) -> tuple[pd.DataFrame, I64]:
+    """Return what is told of the inodes of address spaces, a row each, and which of `disks` each is of, -1 for none.
+
+    Returns
+    -------
+    DataFrame
+        device, uuid, kind (string), inode, generation, links, size, mode (Int64).
+    (n,) int64
+
+    Raises
+    ------
+    SymbolsError, StoreError
+    """
+    each, back = np.unique(mapping, return_inverse=True)
+    inodes = _Inodes(moment, each)
+    which = inodes.system({disk.address: at for at, disk in enumerate(disks)})[back]
+    systems = [disks[at] if at >= 0 else _NONE for at in which.tolist()]
+    return _told(systems, {name: values[back] for name, values in inodes.columns().items()}), which
 
 
 def _of_device(struct: StructPages, system: SuperBlock, row: I64, found: Buffers, address: I64) -> pd.DataFrame:
@@ -126,7 +144,8 @@ def _of_device(struct: StructPages, system: SuperBlock, row: I64, found: Buffers
     none = np.zeros(len(chosen), np.int64)
     columns = {"inode": none - 1, "generation": none, "links": none, "size": none, "mode": none}
     offset = struct.index[row[chosen]] * PAGE + found.offset[chosen]
-    return _frame([system] * len(chosen), columns, offset, found.length[chosen], address[chosen], none == 0)
+    told = _told([system] * len(chosen), columns)
+    return _placed(told, offset, found.length[chosen], address[chosen], none == 0)
 
 
 class _Inodes:
@@ -158,16 +177,15 @@ class _Inodes:
         }
 
 
-def _frame(
-    systems: list[SuperBlock], columns: dict[str, I64], offset: I64, length: I64, address: I64, dirty: NDArray[Any]
-) -> pd.DataFrame:
+def _told(systems: list[SuperBlock], columns: dict[str, I64]) -> pd.DataFrame:
     texts = {name: pd.array([getattr(each, name) for each in systems], "string") for name in ("device", "uuid", "kind")}
-    numbers = {**columns, "offset": offset, "length": length}
-    return pd.DataFrame(
-        {
-            **texts,
-            **{name: pd.array(values, "Int64") for name, values in numbers.items()},
-            "address": pd.array(address.astype(np.uint64), "UInt64"),
-            "dirty": np.asarray(dirty, bool),
-        }
+    return pd.DataFrame({**texts, **{name: pd.array(values, "Int64") for name, values in columns.items()}})
+
+
+def _placed(told: pd.DataFrame, offset: I64, length: I64, address: I64, dirty: NDArray[Any]) -> pd.DataFrame:
+    return told.reset_index(drop=True).assign(
+        offset=pd.array(offset, "Int64"),
+        length=pd.array(length, "Int64"),
+        address=pd.array(address.astype(np.uint64), "UInt64"),
+        dirty=np.asarray(dirty, bool),
     )

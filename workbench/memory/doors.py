@@ -159,11 +159,6 @@ class MemoryOfDiff:
         answer: pd.DataFrame = self.b.vol("workbench.pages", against=self.a.id)
         return answer
 
-    def findings(self) -> pd.DataFrame:
-        """Return what is suspicious about the pages that changed, with reasons and evidence."""
-        answer: pd.DataFrame = self.b.vol("workbench.findings", against=self.a.id)
-        return answer
-
 
 class MemoryOfCase:
     """Questions to a span of captures."""

@@ -36,6 +36,7 @@ OWN: dict[str, str] = {
     "workbench.pages": "workbench.memory.pages:pages",
     "workbench.findings": "workbench.memory.findings:findings",
     "workbench.cached": "workbench.memory.cached:cached",
+    "workbench.executed": "workbench.memory.code:executed",
     "workbench.detect": "workbench.memory.detect.all:detect",
     "workbench.hidden_processes": "workbench.memory.detect.processes:hidden_processes",
     "workbench.hidden_modules": "workbench.memory.detect.modules:hidden_modules",

@@ -3,8 +3,8 @@
 What a process executes comes from a file: the page is the page cache's, or a private copy with the same content. All
 else is code that was made in memory.
 
-Refuses to say what such code is for: a compiler at run time does the same. Nor does it hold the page cache against the
-disk: a file that was changed through the kernel is equal to its page cache.
+Refuses to say what such code is for: a compiler at run time does the same. Nor does it know disks: the page cache is
+held against them by `workbench.instant.code`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workbench.memory.owning.structpages import State, StructPages
 from workbench.memory.owning.structures import Moment
 from workbench.memory.owning.tables import EXECUTABLE
 
-__all__ = ["Suspect", "suspects", "writable_executable"]
+__all__ = ["Suspect", "distinct", "page_index", "suspects", "writable_executable"]
 
 _STEP = 2048
 
@@ -79,17 +79,17 @@ def suspects(
     made = runs & private & fresh & (state == State.ANONYMOUS)
     strange = runs & private & fresh & nameless & (state == State.UNKNOWN)
     beyond = fresh & ~runs & (pages.bits[known] & EXECUTABLE != 0) & np.isin(state, (State.ANONYMOUS, State.FILE))
-    copied = _distinct(owned, known[made & ~nameless])
+    copied = distinct(owned, known[made & ~nameless])
     found = [
-        _alone("executable_anonymous", "high", _distinct(owned, known[made & nameless])),
-        _alone("executable_kernel_page", "low", _distinct(owned, known[strange])),
-        _alone("executable_beyond_mapping", "high", _distinct(owned, known[beyond])),
+        _alone("executable_anonymous", "high", distinct(owned, known[made & nameless])),
+        _alone("executable_kernel_page", "low", distinct(owned, known[strange])),
+        _alone("executable_beyond_mapping", "high", distinct(owned, known[beyond])),
         *_copies(moment, owned, copied),
     ]
     mapped = known[runs & (state == State.FILE)]
-    found.append(_alone("file_page_replaced", "high", _distinct(owned, mapped[_replaced(owned, mapped)])))
+    found.append(_alone("file_page_replaced", "high", distinct(owned, mapped[_replaced(owned, mapped)])))
     if struct_before is not None:
-        edited = _distinct(owned, mapped[_edited(owned, mapped, struct_before, changed)])
+        edited = distinct(owned, mapped[_edited(owned, mapped, struct_before, changed)])
         found.append(_alone("file_page_changed", "high", edited))
     return [each for each in found if len(each.leaves)]
 
@@ -98,7 +98,7 @@ def _alone(finding: str, weight: str, leaves: I64) -> Suspect:
     return Suspect(finding, weight, leaves, np.full(len(leaves), -1))
 
 
-def _distinct(owned: Owned, leaves: I64) -> I64:
+def distinct(owned: Owned, leaves: I64) -> I64:
     """Return one mapping for each frame: that of the process that started first."""
     pages = owned.maps.pages
     started = np.array([each.start for each in owned.maps.processes], np.uint64)
@@ -132,13 +132,13 @@ def _replaced(owned: Owned, leaves: I64) -> NDArray[np.bool_]:
     """Tell which pages are of another file, or another place in it, than their mapping says."""
     areas, struct, area = owned.maps.areas, owned.struct, owned.maps.area[leaves]
     row = np.searchsorted(owned.frame, owned.maps.pages.frame[leaves])
-    index = _index(owned, leaves)
+    index = page_index(owned, leaves)
     other = (struct.mapping[row] != areas.mapping[area]) | (struct.index[row] != index)
     found: NDArray[np.bool_] = other & (areas.mapping[area] != 0)
     return found
 
 
-def _index(owned: Owned, leaves: I64) -> I64:
+def page_index(owned: Owned, leaves: I64) -> I64:
     """Return which page of its file each mapped page should be."""
     areas, area = owned.maps.areas, owned.maps.area[leaves]
     return (areas.offset[area] + (owned.maps.pages.virtual[leaves] - areas.start[area]).astype(np.int64)) >> 12
@@ -181,7 +181,7 @@ def _cached(owned: Owned, leaves: I64) -> I64:
     keys = zip(struct.mapping[files].tolist(), struct.index[files].tolist(), strict=True)
     have = dict(zip(keys, owned.frame[files].tolist(), strict=True))
     mapping = owned.maps.areas.mapping[owned.maps.area[leaves]].tolist()
-    wanted = zip(mapping, _index(owned, leaves).tolist(), strict=True)
+    wanted = zip(mapping, page_index(owned, leaves).tolist(), strict=True)
     return np.array([have.get(key, -1) for key in wanted], np.int64)
 
 
