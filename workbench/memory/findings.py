@@ -5,10 +5,9 @@ a change that its own tables account for, byte by byte, is told with low weight;
 text or constants has high weight. Alternatives are applied at boot and are not allowed for; breakpoints of kprobes have
 no table and are told as changes.
 
-Not done: the page cache is not held against the disk. A mapped page is held against the page cache, and the page cache
-against itself in the earlier capture; a file that was exchanged before the earlier capture is not seen. Nor are
-processes and modules that took themselves off the kernel's lists, pages in swap, and code that appeared and went
-between the captures.
+Not done here: the page cache is not held against the disk (`workbench.instant.code` does). A mapped page is held
+against the page cache, and the page cache against itself in the earlier capture. Not seen are processes and modules
+that took themselves off the kernel's lists, pages in swap, and code that appeared and went between the captures.
 
 Refuses to judge intent: a compiler at run time (Java, JavaScript) makes executable memory too.
 """
