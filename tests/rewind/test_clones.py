@@ -71,9 +71,18 @@ def test_a_clone_runs_beside_the_guest_and_knows_nothing_of_later(moment: Moment
     assert left_in(moment.case) == []
 
 
-def test_a_clone_is_equal_to_its_moment_before_it_runs(moment: Moment) -> None:
+@pytest.fixture(params=["mapped", "written"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways in which a clone gets its memory."""
+    refusing = {"qemu:///session", "qemu:///system"} if request.param == "written" else set()
+    monkeypatch.setattr(cloning, "_NO_MAPPING", refusing)
+    return str(request.param)
+
+
+def test_a_clone_is_equal_to_its_moment_before_it_runs(moment: Moment, way: str) -> None:
     """In a fresh QEMU loading the devices changes no page of memory: nothing is excepted."""
     with moment.clone(run=False) as clone:
+        assert clone.record.memory == way
         different = differing_pages(moment.case, moment.record, clone.guest)
         assert {"pc.ram", "pc.bios"} <= set(different)
         assert not any(count for name, count in different.items() if name != "pc.rom"), different
@@ -134,9 +143,10 @@ def test_the_network_of_a_clone_is_cut(moment: Moment, rew_guest: DemoGuest) -> 
         assert inside.run(ask).stdout.split() == [mac, "0"]
 
 
-def test_a_clone_survives_its_own_reboot(moment: Moment, rew_guest: DemoGuest) -> None:
+def test_a_clone_survives_its_own_reboot(moment: Moment, rew_guest: DemoGuest, way: str) -> None:
     boot = "cat /proc/sys/kernel/random/boot_id"
     with moment.clone() as clone, supervisor_of(clone, rew_guest) as inside:
+        assert clone.record.memory == way
         inside.wait_ready(60)
         before = inside.run(boot).stdout
         inside.run("sync; reboot")
@@ -251,11 +261,13 @@ def test_a_lying_description_ends_no_guest(moment: Moment, rew_guest: DemoGuest)
     ids=["VGA, 2 vCPUs", "4 GiB, q35, virtio-scsi, iothread"],
 )
 def test_every_shape_of_guest_is_cloned(boot_rew: Boot, case: Case, spec: DemoSpec) -> None:
+    """And every one with its memory mapped."""
     guest = boot_rew(spec)
     guest.run("echo then >/tmp/when")
     with case.record(guest.name) as recording:
         there = recording.capture("then")
     with there.clone(run=False) as clone:
+        assert clone.record.memory == "mapped"
         different = differing_pages(case, there.record, clone.guest)
         assert not any(count for name, count in different.items() if name != "pc.rom"), different
         if spec.vga:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from workbench.errors import UnsupportedError
+from workbench.guest.mtree import ViewRange, parse_blocks, parse_ranges
+from workbench.model import RegionKind, RegionSpec
 from workbench.rewind.domain import clone_owner, clone_xml, same_xml
+from workbench.rewind.mapped_xml import main_memory, with_mapping
+from workbench.store import CaptureView
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 DISK = (
@@ -136,3 +142,54 @@ def test_the_guest_itself_is_started_again_with_the_images_it_has_now() -> None:
     [disk] = ET.fromstring(same_xml(then, now)).iterfind("./devices/disk")
     assert disk.find("source").get("file") == "/images/overlay.qcow2"  # type: ignore[union-attr]
     assert disk.find("driver").get("type") == "qcow2"  # type: ignore[union-attr]
+
+
+def test_what_maps_memory_is_taken_out_again_and_nothing_else() -> None:
+    """A clone of a clone, or a clone that is itself rewound, has a file of its own or none."""
+    mapping = with_mapping(guest(), "pc.ram", "/proc/1/fd/3", 1 << 29)
+    assert [each.get("value") for each in ET.fromstring(mapping).iterfind("./{*}commandline/{*}arg")] == [
+        *("-object", "memory-backend-file,id=rwb-mapped-pc.ram,mem-path=/proc/1/fd/3,size=536870912,share=off"),
+        *("-machine", "memory-backend=rwb-mapped-pc.ram"),
+    ]
+    assert ET.tostring(cloned(mapping)) == ET.tostring(cloned(guest()))
+    assert "commandline" not in same_xml(mapping, guest())
+    for evil in (("-machine", "-incoming"), ("memory-backend-file,", "secret,file=/etc/shadow,")):
+        with pytest.raises(UnsupportedError, match="raw arguments"):
+            cloned(mapping.replace(*evil))
+
+
+@pytest.mark.parametrize(
+    ("said", "block"),
+    [
+        ("<memory unit='KiB'>524288</memory>", "pc.ram"),
+        ("<memory unit='GiB'>1</memory>", None),
+        ("<memory>524288</memory><memoryBacking><hugepages/></memoryBacking>", None),
+        ("<memory>524288</memory><maxMemory slots='2'>1048576</maxMemory>", None),
+        ("<memory>524288</memory><cpu><numa><cell id='0' memory='524288'/></numa></cpu>", None),
+        ("<memory>524288</memory><numatune><memory nodeset='0'/></numatune>", None),
+        ("", None),
+    ],
+)
+def test_only_memory_that_is_one_plain_block_is_mapped(said: str, block: str | None) -> None:
+    spec = RegionSpec("pc.ram", RegionKind.MEMORY, 1 << 29, 4096)
+    view = SimpleNamespace(record=SimpleNamespace(regions=[SimpleNamespace(spec=spec)]))
+    assert main_memory(guest(extra=said), cast("CaptureView", view)) == block
+
+
+def test_a_block_is_called_as_in_the_guest_wherever_qemu_names_it() -> None:
+    blocks = parse_blocks(
+        "              Block Name    PSize              Offset               Used              Total\n"
+        "                            4 KiB  0x0000000000000000 0x0000000020000000 0x0000000020000000\n"
+        "       rwb-mapped-pc.ram    4 KiB  0x0000000020000000 0x0000000020000000 0x0000000020000000\n"
+    )
+    assert blocks == {"pc.ram": (1 << 29, 0)}
+    ranges = parse_ranges(
+        "address-space: memory\n"
+        "  0000000000000000-ffffffffffffffff (prio 0, i/o): system\n"
+        "    0000000000000000-000000001fffffff (prio 0, ram): alias ram-below-4g"
+        " @rwb-mapped-pc.ram 0000000000000000-000000001fffffff\n"
+        "\n"
+        "memory-region: rwb-mapped-pc.ram\n"
+        "  0000000000000000-000000001fffffff (prio 0, ram): rwb-mapped-pc.ram\n"
+    )
+    assert ranges == (ViewRange(0, 1 << 29, "pc.ram", 0, False),)

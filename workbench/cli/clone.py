@@ -74,8 +74,12 @@ def run_list(arguments: argparse.Namespace, output: Output) -> int:
     if not clones:
         output.say("This case has no clones.")
         return 0
-    columns = (Column("name", wraps=True), Column("moment"), Column("started (UTC)"), Column("on", wraps=True))
-    output.table(columns, [(each.name, short(each.capture), when(each.started_ns), each.uri) for each in clones])
+    columns = (
+        *(Column("name", wraps=True), Column("moment"), Column("started (UTC)"), Column("memory")),
+        Column("on", wraps=True),
+    )
+    rows = [(each.name, short(each.capture), when(each.started_ns), each.memory, each.uri) for each in clones]
+    output.table(columns, rows)
     return 0
 
 

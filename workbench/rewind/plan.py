@@ -172,9 +172,10 @@ def _left_behind(store: CaseStore, present: CaptureRecord, target: CaptureRecord
     count, record = 0, present
     while record.time_ns > target.time_ns:
         count += 1
-        if record.parent is None:
+        above = store.parent(record)
+        if above is None:
             break
-        record = store.record(record.parent)
+        record = above
     return count
 
 
