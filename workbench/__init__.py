@@ -11,6 +11,7 @@ notebook    what an analyst sees and touches in JupyterLab: widgets, pictures, m
 server      the REST service's face: HTTP and nothing else
 service     all day long: keepers of guests, configuration, tokens, the audit log
 case        the one door: what notebooks, server and command line all use
+evidence    what is handed over: reports that can be run again and come out the same
 rewind      store to guest: plan, in place, clone
 instant     memory and disks of one instant together: files as the guest would have read them
 memory      what a moment's memory says: Volatility, lifelines, page owners

@@ -22,6 +22,7 @@ from workbench.cli import (
     guests,
     history,
     lifelines,
+    report,
     rewind,
     serve,
     show,
@@ -29,6 +30,7 @@ from workbench.cli import (
     timeline,
     token,
     undo,
+    verify_report,
     vol,
     watch,
     yara,
@@ -41,7 +43,7 @@ __all__ = ["parse"]
 _DEFAULT_URI = "qemu:///session"
 _OFFSET = re.compile(r"-[0-9.]+ ?[a-z]+( ?[0-9.]+ ?[a-z]+)*")
 _CODES = (
-    "0 done, 1 a fault of ours, 2 wrong request, 3 not offered here, 4 guest,\n"
+    "0 done, 1 a fault of ours (also: a report differs), 2 wrong request, 3 not offered here, 4 guest,\n"
     "5 case (also: check found damage), 6 capture, 7 rewind, 8 analysis (also: an answer broke off),\n130 interrupted."
 )
 _EXAMPLES = (
@@ -137,4 +139,6 @@ def _build_parser() -> argparse.ArgumentParser:
         verb.add(verbs, cased)
     symbols.add(verbs, common, cased)
     export.add(verbs, cased)
+    for verb in (report, verify_report):
+        verb.add(verbs, common)
     return parser

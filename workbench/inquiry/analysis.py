@@ -17,6 +17,7 @@ from blake3 import blake3
 from workbench.errors import UsageError, WorkbenchError
 from workbench.inquiry.answer import Answer
 from workbench.inquiry.answers import AnswerCache
+from workbench.inquiry.keeping import cache_of
 from workbench.inquiry.pool import Executor, LocalExecutor, Question, Worker
 from workbench.progress import Progress, silent
 
@@ -40,7 +41,7 @@ class Analyst:
     Attributes
     ----------
     cache : Path
-        The case's place for what can be made again.
+        The place for what can be made again: the case's own, or the user's where the case cannot be written.
     files : Path
         Where files that plugins took out of memory are, each under its SHA-256.
     """
@@ -51,7 +52,7 @@ class Analyst:
         self.symbols: Path | None = None
         self._symbols_digest = ""
         self.worker = Worker()
-        self.cache = case.absolute() / "cache"
+        self.cache = cache_of(case)
         self.files = self.cache / "memory" / "files"
         self.answers = AnswerCache(self.cache / "answers")
 
