@@ -31,14 +31,15 @@ JUPYTER = {
 
 def page_of(widget: Any, theme: str = "light") -> dict[str, tuple[str, str]]:
     """The files of a page that shows a widget: path -> type and text."""
+    binary = [name for name in BINARY if isinstance(getattr(widget, name, None), bytes)]
     state = {
-        name: base64.b64encode(getattr(widget, name)).decode() if name in BINARY else getattr(widget, name)
+        name: base64.b64encode(getattr(widget, name)).decode() if name in binary else getattr(widget, name)
         for name in widget.trait_names(sync=True)
         if not name.startswith("_") and name not in ("layout", "tabbable", "tooltip")
     }
     told = json.dumps(state).replace("<", "\\u003c")
     body = f'data-jp-theme-light="{str(theme == "light").lower()}" style="{JUPYTER[theme]}"'
-    html = PAGE % {"css": widget._css, "state": told, "binary": json.dumps(BINARY), "body": body}
+    html = PAGE % {"css": widget._css, "state": told, "binary": json.dumps(binary), "body": body}
     return {"/": ("text/html; charset=utf-8", html), "/widget.js": ("text/javascript; charset=utf-8", widget._esm)}
 
 

@@ -56,7 +56,7 @@ def map_picture(cells: Cells, kinds: list[str]) -> str:
     across = _WIDTH // _CELL
     y, places = 0, np.zeros((len(cells.low), 2), np.int64)
     parts: list[str] = []
-    ends = [each["first"] for each in cells.bands[1:]] + [len(cells.low)]
+    ends = [*(each["first"] for each in cells.bands), len(cells.low)][1:]
     for band, end in zip(cells.bands, ends, strict=True):
         parts.append(_heading(y + 13, band, int(cells.low[band["first"]])))
         at = np.arange(end - band["first"])

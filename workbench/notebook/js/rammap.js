@@ -129,7 +129,6 @@ const MOVES = { ArrowLeft: () => -1, ArrowRight: () => 1, Home: () => -Infinity,
 function setView(s, low, high) {
   const [first, end] = s.ends, size = Math.max(1, Math.min(end - first, Math.round(high - low)));
   const begin = Math.max(first, Math.min(end - size, Math.round(low)));
-  s.keep = s.focus >= 0 ? s.cells.low[s.focus] : begin;
   s.save({ view: begin <= first && begin + size >= end ? [] : [begin, begin + size] });
 }
 
@@ -173,8 +172,14 @@ const DEEDS = {
   list: (s) => { s.list.hidden = !s.list.hidden; s.buttons.list.setAttribute("aria-expanded", String(!s.list.hidden)); fillList(s); },
 };
 
+// The focus is on a page, whatever cell it is in after the next cut.
+function setFocus(s, i) {
+  s.focus = i;
+  s.page = s.cells.low[i] ?? 0;
+}
+
 function focusOn(s, i) {
-  s.focus = Math.max(0, Math.min(s.cells.n - 1, i));
+  setFocus(s, Math.max(0, Math.min(s.cells.n - 1, i)));
   const row = s.rows.find((each) => !each.band && s.focus < each.first + each.count);
   if (row) {
     const top = s.scroll.scrollTop, room = s.scroll.clientHeight;
@@ -252,16 +257,16 @@ function listenToInput(s) {
   const on = (name, heard, more = {}) => s.canvas.addEventListener(name, heard, { signal: s.signal, ...more });
   on("pointerdown", (event) => { if (!event.button) { s.canvas.focus({ preventScroll: true }); s.canvas.setPointerCapture(event.pointerId); s.from = hitCell(s, event); } });
   on("pointermove", (event) => say(s, hitCell(s, event)));
-  on("pointerup", (event) => { const to = hitCell(s, event); if (s.from >= 0 && to >= 0) { s.focus = to; choose(s, s.from, to); } s.from = -1; });
+  on("pointerup", (event) => { const to = hitCell(s, event); if (s.from >= 0 && to >= 0) { setFocus(s, to); choose(s, s.from, to); } s.from = -1; });
   on("pointercancel", () => { s.from = -1; });
   on("pointerleave", () => say(s, s.focused ? s.focus : -1));
-  on("focus", () => { s.focused = true; if (s.focus < 0) s.focus = 0; say(s, s.focus); s.ask(); });
+  on("focus", () => { s.focused = true; if (s.focus < 0) setFocus(s, 0); say(s, s.focus); s.ask(); });
   on("blur", () => { s.focused = false; s.ask(); });
   on("wheel", (event) => {
     if (!event.ctrlKey && document.activeElement !== s.canvas) return;
     event.preventDefault();
     const at = hitCell(s, event);
-    if (at >= 0) s.focus = at;
+    if (at >= 0) setFocus(s, at);
     s.wheel(event.deltaY > 0 ? 2 : 0.5);
   }, { passive: false });
   on("keydown", (event) => {
@@ -279,17 +284,13 @@ function listenToInput(s) {
 function take(s) {
   for (const name of ["step", "bands", "kinds", "totals", "looks", "ends", "view", "span", "owner"]) s[name] = s.model.get(name);
   s.cells = decodeCells(s.model.get("columns"), s.kinds.length);
-  if (s.keep !== undefined && s.cells.n) {
-    const after = s.cells.low.findIndex((low) => low > s.keep);
-    s.focus = after < 0 ? s.cells.n - 1 : Math.max(0, after - 1);
-    s.keep = undefined;
-  }
-  s.focus = Math.min(s.focus, s.cells.n - 1);
+  const after = s.cells.low.findIndex((low) => low > s.page);
+  if (s.focus >= 0) s.focus = after < 0 ? s.cells.n - 1 : Math.max(0, after - 1);
   arrange(s); fillLegend(s); fillList(s); say(s, s.focused ? s.focus : -1); s.ask();
 }
 
 function render({ model, el }) {
-  const leaving = new AbortController(), s = { model, signal: leaving.signal, focus: -1, focused: false, from: -1, width: 600 };
+  const leaving = new AbortController(), s = { model, signal: leaving.signal, focus: -1, page: 0, focused: false, from: -1, width: 600 };
   let frame = 0, waiting = false;
   s.ask = () => { frame ||= requestAnimationFrame(() => { frame = 0; if (s.root.isConnected) paint(s); }); };
   s.save = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
