@@ -85,7 +85,8 @@ class Branches:
             return pd.DataFrame(columns=[*_SHOWN, "depth"])
         frame = pd.concat(pieces, ignore_index=True)
         signs = zip(frame["name"], frame["path"], strict=True)
-        frame["name"] = [f"- {name[2:]}" if path in self._opened else name for name, path in signs]
+        marked = [f"- {name[2:]}" if path in self._opened else name for name, path in signs]
+        frame["name"] = pd.Series(marked, dtype=object)  # pandas' own kind of text refuses what is not UTF-8
         return frame
 
     def _walk(self, directory: str, depth: int) -> Iterator[tuple[pd.DataFrame, int]]:
@@ -110,7 +111,7 @@ def _entries(listed: pd.DataFrame) -> pd.DataFrame:
     order = sorted(range(len(names)), key=lambda at: (is_file[at], names[at]))
     found = listed.iloc[order].reset_index(drop=True)
     signs = ("  " if is_file[at] else "+ " for at in order)
-    found["name"] = [f"{sign}{names[at]}" for sign, at in zip(signs, order, strict=True)]
+    found["name"] = pd.Series([f"{sign}{names[at]}" for sign, at in zip(signs, order, strict=True)], dtype=object)
     modes = zip(found["kind"], found["mode"], strict=True)
     found["mode"] = [permissions(str(kind), int(mode)) for kind, mode in modes]
     found.attrs = {}
