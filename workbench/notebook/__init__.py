@@ -11,20 +11,39 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from workbench.notebook.capturing import CapturePanel
+    from workbench.notebook.console import CloneConsole
     from workbench.notebook.diffview import DiffView
     from workbench.notebook.explorer import Explorer
     from workbench.notebook.files import FileBrowser
+    from workbench.notebook.rewinding import RewindButton
     from workbench.notebook.table import Table
+    from workbench.notebook.terminal import Terminal
     from workbench.notebook.timeline import Timeline
     from workbench.notebook.work import Work
 
-__all__ = ["DiffView", "Explorer", "FileBrowser", "Table", "Timeline", "Work"]
+__all__ = [
+    "CapturePanel",
+    "CloneConsole",
+    "DiffView",
+    "Explorer",
+    "FileBrowser",
+    "RewindButton",
+    "Table",
+    "Terminal",
+    "Timeline",
+    "Work",
+]
 
 _WHERE = {
+    "CapturePanel": "capturing",
+    "CloneConsole": "console",
     "DiffView": "diffview",
     "Explorer": "explorer",
     "FileBrowser": "files",
+    "RewindButton": "rewinding",
     "Table": "table",
+    "Terminal": "terminal",
     "Timeline": "timeline",
     "Work": "work",
 }

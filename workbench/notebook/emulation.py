@@ -174,8 +174,8 @@ class _Screen(pyte.Screen):
         if on == (self._own is not None):
             return
         if on:
-            self._own = {y: line.copy() for y, line in self.buffer.items()}
-            self.erase_in_display(2)
+            self._own = dict(self.buffer)
+            self.buffer.clear()
         else:
             own, self._own = self._own or {}, None
             self.buffer.clear()

@@ -160,8 +160,9 @@ class RewindButton(Still, ipywidgets.VBox):  # type: ignore[misc]
                 self._tell(plan, self._recording.rewind(plan, confirm=confirm, progress=told))
             else:
                 self._tell(plan, case.rewind(plan, confirm=confirm or None, progress=told))
-        finally:
+        except BaseException:
             self._allow()
+            raise
 
     def _tell(self, plan: RewindPlan, result: Rewound | Clone) -> None:
         self.result, self.plan = result, None

@@ -15,6 +15,7 @@ function sparkPoints(points) {
 }
 
 function render({ model, el }) {
+  const began = performance.now();
   const ending = new AbortController();
   const line = svgElement("polyline", { fill: "none", "stroke-width": "1.5" });
   const picture = svgElement("svg", { viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, "aria-hidden": "true" });
@@ -28,6 +29,7 @@ function render({ model, el }) {
   draw();
   el.append(make("div", { class: "wb wb-spark", role: "group", "aria-label": model.get("label") },
     make("span", { class: "wb-spark-label", text: model.get("label") }), picture, words));
+  el.firstChild.dataset.readyMs = (performance.now() - began).toFixed(1);
   return () => ending.abort();
 }
 

@@ -80,6 +80,7 @@ function typed(s, event) {
 }
 
 function render({ model, el }) {
+  const began = performance.now();
   const ending = new AbortController(), { signal } = ending, s = { model };
   const root = buildTerminal(s);
   s.leave = make("span", { class: "wb-leave", tabindex: "-1", text: "Left the terminal." });
@@ -102,6 +103,7 @@ function render({ model, el }) {
   say();
   el.append(root);
   model.send({ ask: "all" });
+  el.firstChild.dataset.readyMs = (performance.now() - began).toFixed(1);
   return () => ending.abort();
 }
 
