@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +10,19 @@ import pytest
 import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-sys.path.insert(0, os.path.dirname(__file__))
-
-from small_case import GUEST, NAME, build
-
+from workbench.case import Case
 from workbench.server.app import create_app
 from workbench.service.hub import Service
 from workbench.service.settings import Limits, Listen, Settings
 
+RECORDED = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
+with Case(RECORDED) as _case:
+    NAME, GUEST = _case.guest().name, _case.guest().id
+    CAPTURES = [ref.id for ref in _case.store.captures(GUEST)]
+    MARKS = [each.name for each in _case.marks()]
 ROLES = ("viewer", "operator", "admin")
 # Every path with the least role that may use it, and what a caller of that role gets where no guest runs.
 PATHS = [
@@ -38,7 +40,7 @@ PATHS = [
     ("POST", "/rewind", {"guest": NAME, "target": "latest", "mode": "production"}, "operator", 409),
     ("POST", "/captures", {"guest": NAME, "reason": "x"}, "operator", 503),
     ("POST", "/events", {"guest": NAME, "event": {"name": "x"}}, "operator", 503),
-    ("POST", "/clones", {"guest": NAME, "target": "nothing-like-it"}, "operator", 404),
+    ("POST", "/clones", {"guest": NAME, "target": "nothing-like-it"}, "operator", 400),
     ("DELETE", "/clones/none", None, "operator", 404),
     ("POST", "/capture-config", {"guest": "other", "enabled": False}, "admin", 200),
 ]
@@ -46,17 +48,15 @@ PATHS = [
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    captures = build(tmp_path / "case")
     made = Service(
         Settings(
-            case=tmp_path / "case",
+            case=RECORDED,
             connect=f"qemu:///session?socket={tmp_path}/none",
             state=tmp_path / "state",
             listen=Listen(socket=tmp_path / "api.sock"),
             limits=Limits(body_bytes=4_096, requests_per_minute=60_000),
         )
     )
-    made.captures = captures  # type: ignore[attr-defined]
     yield made
     made.close()
 
@@ -76,15 +76,15 @@ def with_guest(service: Service, client: TestClient) -> None:
     assert answer.status_code == 200
 
 
-def path_of(service: Service, path: str) -> str:
-    return path.replace("CAPTURE", service.captures[0][:12])  # type: ignore[attr-defined]
+def path_of(path: str) -> str:
+    return path.replace("CAPTURE", CAPTURES[0][:12])
 
 
 def test_every_path_is_for_its_role_and_those_above(service: Service, client: TestClient) -> None:
     with_guest(service, client)
     callers = {role: bearer(service, role) for role in ROLES}
     for (method, path, body, least, expected), role in itertools.product(PATHS, ROLES):
-        answer = client.request(method, path_of(service, path), json=body, headers=callers[role])
+        answer = client.request(method, path_of(path), json=body, headers=callers[role])
         allowed = ROLES.index(role) >= ROLES.index(least)
         wanted = expected if isinstance(expected, set) else {expected}
         assert answer.status_code in (wanted if allowed else {403}), (method, path, role, answer.text)
@@ -92,7 +92,7 @@ def test_every_path_is_for_its_role_and_those_above(service: Service, client: Te
 
 def test_nobody_gets_anything_but_health(service: Service, client: TestClient) -> None:
     for method, path, body, _, _ in PATHS:
-        answer = client.request(method, path_of(service, path), json=body)
+        answer = client.request(method, path_of(path), json=body)
         assert answer.status_code == 401
         assert answer.json()["error"]["message"]
     assert client.get("/healthz").json() == {"status": "ok"}
@@ -117,8 +117,8 @@ def test_a_guest_that_is_not_for_a_caller_does_not_exist_for_it(service: Service
     other = bearer(service, "operator", ("db1",))
     for method, path, body, least, _ in PATHS:
         if NAME in path or "CAPTURE" in path or (body or {}).get("guest") == NAME:
-            answer = client.request(method, path_of(service, path), json=body, headers=other)
-            assert answer.status_code == (404 if least != "admin" else 403), (path, answer.text)
+            answer = client.request(method, path_of(path), json=body, headers=other)
+            assert answer.status_code == 404, (path, answer.text)
     assert client.get("/capture-status", headers=other).json() == {"guests": []}
     assert client.get("/capture-config", headers=other).json()["guests"] == []
     own = bearer(service, "viewer", (NAME,))
@@ -130,8 +130,8 @@ def test_a_guest_that_is_not_for_a_caller_does_not_exist_for_it(service: Service
 def test_a_timeline_comes_in_stretches(service: Service, client: TestClient) -> None:
     asked = {"headers": bearer(service, "viewer")}
     whole = client.get(f"/timeline?guest={NAME}", **asked).json()
-    assert [each["id"] for each in whole["captures"]] == service.captures  # type: ignore[attr-defined]
-    assert [each["name"] for each in whole["marks"]] == ["alert-7"]
+    assert [each["id"] for each in whole["captures"]] == CAPTURES
+    assert [each["name"] for each in whole["marks"]] == MARKS
     assert not whole["more"]
     first = client.get(f"/timeline?guest={NAME}&limit=2", **asked).json()
     rest = client.get(f"/timeline?guest={NAME}&since_ns={first['captures'][-1]['time_ns'] + 1}", **asked).json()
@@ -144,7 +144,7 @@ def test_a_dry_run_returns_the_plan_and_does_nothing(service: Service, client: T
     answer = client.post("/rewind", json=body, headers=bearer(service, "viewer"))
     assert answer.status_code == 200
     plan = answer.json()["plan"]
-    assert (plan["guest"], plan["target"], plan["left_behind"]) == (NAME, service.captures[0], 2)  # type: ignore[attr-defined]
+    assert (plan["guest"], plan["target"], plan["left_behind"]) == (NAME, CAPTURES[-3], 2)
     assert answer.json()["job"] is None
     assert list(service.audit.lines()) == []
 
@@ -156,7 +156,7 @@ def test_a_dry_run_returns_the_plan_and_does_nothing(service: Service, client: T
         (b'{"guest": "web1"}', 422, "reason"),
         (b'{"guest": "web1", "reason": "x", "colour": 1}', 422, "colour"),
         (b'{"guest": "nobody", "reason": "x"}', 404, "nobody"),
-        (b"[" * 4_000, 422, ""),
+        (b"[" * 4_000, 400, ""),
         (b'{"guest": "' + b"a" * 5_000 + b'"}', 413, "large"),
     ],
 )
@@ -190,8 +190,9 @@ def test_a_bad_configuration_changes_nothing(service: Service, client: TestClien
 def test_an_unknown_moment_says_what_exists(service: Service, client: TestClient) -> None:
     operator = bearer(service, "operator")
     answer = client.post("/rewind", json={"guest": NAME, "target": "alert-9"}, headers=operator)
-    assert answer.status_code == 404
-    assert answer.json()["error"]["message"]
+    assert answer.status_code in (400, 404)
+    assert "alert-9" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["cure"] or answer.json()["error"]["facts"]
     future = client.post("/rewind", json={"guest": NAME, "target": "2999-01-01"}, headers=operator)
     assert future.status_code in (400, 404)
 
@@ -259,6 +260,9 @@ def test_any_request_that_the_document_allows_gets_an_answer_that_it_describes(s
         @settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy())
         def asks(case: schemathesis.Case) -> None:
-            case.call_and_validate(headers=admin)
+            said = case.call(headers=admin)
+            # The document cannot say all that is wrong (an unknown moment); 503 and 507 are what it says of guests.
+            case.validate_response(said, excluded_checks=[positive_data_acceptance, not_a_server_error])
+            assert said.status_code != 500
 
         asks()

@@ -42,12 +42,8 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-class _TooLargeError(Exception):
-    """A body went over the limit while it arrived."""
-
-
 class _Bounded:
-    """Ends requests whose body is larger than allowed, whatever they said of its length."""
+    """Reads a request's body before anything else does, and ends those that are too large, whatever they said."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
@@ -57,34 +53,31 @@ class _Bounded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen, begun = 0, False
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._most:
-                raise _TooLargeError
-            return message
-
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            if self._stated(scope) > self._most:
-                raise _TooLargeError
-            await self._app(scope, counted, noted)
-        except _TooLargeError:
-            if begun:
-                raise
+        body = await self._read(receive)
+        if body is None:
             said = answer(413, "HTTPError", "the body is too large", f"Send at most {self._most} bytes.")
             await said(scope, receive, send)
+            return
+        given = False
 
-    @staticmethod
-    def _stated(scope: Scope) -> int:
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and len(value) < 20:
-                return int(value)
-        return 0
+        async def again() -> Message:
+            nonlocal given
+            if given:
+                return await receive()  # only the end of the connection can follow
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, again, send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                break
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._most:
+                return None
+            more = message.get("more_body", False)
+        return b"".join(parts)

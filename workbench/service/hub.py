@@ -186,6 +186,7 @@ class Service:
         least = rules.triggers.alerts.least
         if "event" not in rules.modes or SEVERITIES.index(severity) < SEVERITIES.index(least):
             return {"taken": False, "why": f"below {least}" if "event" in rules.modes else "event captures are off"}
+        keeper.require_recording()  # an event that cannot be captured must not make its gate close
         with self._lock:
             gate = self._gates[rules.guest]
             verdict = gate.decide(event, time.monotonic_ns())
@@ -422,13 +423,17 @@ class Service:
         if guest is not None and caller.guests and not caller.sees(guest, *self._aliases(guest)):
             raise GuestNotFoundError(f"no guest {guest[:80]!r}", cure="See GET /guests.")
 
-    def _aliases(self, guest: str) -> tuple[str, ...]:
+    def _aliases(self, guest: str) -> set[str]:
         """Return all names of a guest: a caller may be allowed one and ask by another."""
+        found = {guest}
         for keeper in self._all():
             if guest in _names(keeper):
-                return _names(keeper)
+                found |= set(_names(keeper))
         with self.case() as case:
-            return next(((each.id, each.name) for each in case.guests() if guest in (each.id, each.name)), ())
+            for each in case.guests():
+                if found & {each.id, each.name}:
+                    found |= {each.id, each.name}
+        return found
 
     def _note(self, caller: Caller, what: str, result: str, **facts: object) -> None:
         self.audit.add(caller.name, what, result, **facts)

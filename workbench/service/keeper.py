@@ -118,19 +118,27 @@ class Keeper:
         GuestError
             If the guest is not being recorded.
         """
+        self.require_recording()
         number, future = next(self._numbers), Future[dict[str, Any]]()
         with self._lock:
-            if self._state != "recording":
-                raise GuestError(
-                    f"{self._configuration.guest} is not being recorded",
-                    state=self._state,
-                    why=self._why,
-                    cure="See its status.",
-                )
             self._asked[number] = future
         if not self._send(id=number, **order):
             self._give_up("the recorder ended")
         return future
+
+    def require_recording(self) -> None:
+        """Make sure that a recorder can take orders.
+
+        Raises
+        ------
+        GuestError
+            If the guest is not being recorded.
+        """
+        with self._lock:
+            state, why = self._state, self._why
+        if state != "recording":
+            name = self._configuration.guest
+            raise GuestError(f"{name} is not being recorded", state=state, why=why, cure="See its status.")
 
     def status(self) -> GuestStatus:
         """Return how it is."""
