@@ -115,7 +115,7 @@ def test_the_matrix_has_every_path(client: TestClient) -> None:
 def test_a_guest_that_is_not_for_a_caller_does_not_exist_for_it(service: Service, client: TestClient) -> None:
     with_guest(service, client)
     other = bearer(service, "operator", ("db1",))
-    for method, path, body, least, _ in PATHS:
+    for method, path, body, _, _ in PATHS:
         if NAME in path or "CAPTURE" in path or (body or {}).get("guest") == NAME:
             answer = client.request(method, path_of(path), json=body, headers=other)
             assert answer.status_code == 404, (path, answer.text)
