@@ -13,26 +13,21 @@ import io
 import stat
 import struct
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import pyfsxfs
 
 from workbench.disk.allocation import joined
-from workbench.disk.content import Content, RunContent
+from workbench.disk.content import RunContent
 from workbench.disk.filesystem import Entry, Extent, Kind, State
 from workbench.disk.image import Slice
+from workbench.disk.library import LibraryFileSystem, Source
 from workbench.disk.logs import xfs_log
 from workbench.disk.signatures import Signature, identify
 from workbench.errors import DiskError, UnsupportedError
-from workbench.store.lru import BoundedCache
 
 __all__ = ["XfsFileSystem", "open_xfs"]
 
-_MOST_ENTRIES = 20_000_000
-_MOST_DEPTH = 2048
-_MOST_PATH = 65536
-_MOST_DAMAGE = 1000
-_NAMES = 400_000
 _MOST_GROUPS = 1 << 20
 _SPARSE = 1
 """LIBFSXFS_EXTENT_FLAG_IS_SPARSE."""
@@ -45,25 +40,6 @@ _KINDS: dict[int, Kind] = {
     stat.S_IFBLK: "block",
     stat.S_IFCHR: "character",
 }
-
-
-class _Disk(Content):
-    """A volume as the library reads it; keeps the error that a read ended with."""
-
-    def __init__(self, volume: Slice) -> None:
-        super().__init__(volume.size)
-        self._volume = volume
-        self.failed: Exception | None = None
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        try:
-            return self._volume.read(offset, length)
-        except Exception as error:
-            self.failed = error
-            raise
-
-    def get_size(self) -> int:
-        return self.size
 
 
 def open_xfs(volume: Slice, *, state: State | None = None) -> XfsFileSystem:
@@ -87,79 +63,24 @@ def open_xfs(volume: Slice, *, state: State | None = None) -> XfsFileSystem:
     return XfsFileSystem(volume, signature, state or ("unreplayed" if xfs_log(volume) else "clean"))
 
 
-class XfsFileSystem:
+class XfsFileSystem(LibraryFileSystem):
     """A file system read by libfsxfs; `open_xfs` makes it. As `FileSystem` says."""
 
     def __init__(self, volume: Slice, signature: Signature, state: State) -> None:
-        self.volume = volume
-        self.kind = "xfs"
-        self.label, self.uuid, self.cluster = signature.label, signature.uuid, signature.cluster
+        super().__init__(volume, signature, state)
         raw = volume.read(0, 512)
         self._per_group, self._shift = int.from_bytes(raw[84:88], "big"), raw[124]
-        self.state: State = state
-        self._damage: list[str] = []
-        self._names: BoundedCache[int, dict[str, int]] = BoundedCache(_NAMES)
-        self._disk = _Disk(volume)
+        self._source = Source(volume)
         self._volume = pyfsxfs.volume()
         try:
-            self._volume.open_file_object(self._disk)
+            self._volume.open_file_object(self._source)
             self._root = int(self._volume.root_directory.inode_number)
         except (OSError, RuntimeError, AttributeError) as error:
             self._fail("this XFS cannot be opened", error)
 
-    def note(self, line: str) -> None:
-        """Add a line to `damage`, as long as there are not too many."""
-        if len(self._damage) < _MOST_DAMAGE:
-            self._damage.append(line)
-
-    def damage(self) -> list[str]:
-        """Return what could not be read so far, a line each."""
-        return list(self._damage)
-
-    def _raise_store(self) -> None:
-        failed, self._disk.failed = self._disk.failed, None
-        if failed is not None:
-            raise failed
-
-    def _fail(self, words: str, error: Exception) -> NoReturn:
-        self._raise_store()
-        raise DiskError(words, reason=str(error).partition(".")[0]) from error
-
     # Names.
 
-    def walk(self) -> Iterator[Entry]:
-        """Yield every entry once, directories before what is in them; damaged parts are skipped and counted.
-
-        Raises
-        ------
-        DiskError
-            If not even the root can be read.
-        StoreError
-        """
-        yield self._entry("/", self._inode(self._root))
-        seen, waiting, count = {self._root}, [("", self._root, 0)], 0
-        while waiting:
-            above, inode, depth = waiting.pop()
-            below = []
-            for entry in self._listed(inode, above, first=not depth):
-                count += 1
-                yield entry
-                if entry.kind == "directory" and entry.inode not in seen:
-                    seen.add(entry.inode)
-                    below.append((entry.path, entry.inode, depth + 1))
-            if count > _MOST_ENTRIES:
-                self.note(f"more than {_MOST_ENTRIES} names: the rest is left out")
-                return
-            waiting += [each for each in reversed(below) if self._allowed(each[0], each[2])]
-
-    def _allowed(self, path: str, depth: int) -> bool:
-        if depth <= _MOST_DEPTH and len(path) <= _MOST_PATH:
-            return True
-        self.note(f"a directory {depth} levels deep is left out: {path[:80]}...")
-        return False
-
-    def _listed(self, inode: int, above: str, *, first: bool = False) -> Iterator[Entry]:
-        """Yield the entries of a directory; those that cannot be read are counted."""
+    def _listed(self, inode: int, path: str, *, first: bool = False) -> Iterator[Entry]:
         try:
             directory = self._inode(inode)
             count = int(directory.number_of_sub_file_entries)
@@ -167,59 +88,22 @@ class XfsFileSystem:
             if first:
                 self._fail("the directory cannot be read", error)
             self._raise_store()
-            self.note(f"directory cannot be read: {above or '/'}")
+            self.note(f"directory cannot be read: {path}")
             return
         for number in range(count):
             try:
                 child = directory.get_sub_file_entry(number)
                 name = child.name
-                entry = self._entry(f"{above}/{name}", child)
+                entry = self._entry(f"{path.rstrip('/')}/{name}", child)
             except (OSError, RuntimeError, ValueError, TypeError, OverflowError):
                 self._raise_store()
-                self.note(f"an entry cannot be read in {above or '/'}")
+                self.note(f"an entry cannot be read in {path}")
                 continue
             if name and "/" not in name and name not in (".", ".."):
                 yield entry
 
-    def children(self, path: str) -> Iterator[Entry]:
-        """Yield the entries of a directory.
-
-        Raises
-        ------
-        DiskError
-            If there is no such directory.
-        StoreError
-        """
-        above = self.lookup(path)
-        if above.kind != "directory":
-            raise DiskError("not a directory", path=path)
-        yield from self._listed(above.inode, path.rstrip("/"), first=True)
-
-    def lookup(self, path: str) -> Entry:
-        """Return the entry with this path; links are not followed.
-
-        Raises
-        ------
-        DiskError
-            If there is none.
-        StoreError
-        """
-        inode, parts = self._root, [part for part in path.split("/") if part and part != "."]
-        for part in parts:
-            found = self._named(inode).get(part)
-            if found is None:
-                raise DiskError("no such file or directory", path=path)
-            inode = found
-        return self._entry("/" + "/".join(parts), self._inode(inode))
-
-    def _named(self, directory: int) -> dict[str, int]:
-        names = self._names.get(directory)
-        if names is None:
-            names = {}
-            if stat.S_ISDIR(int(self._inode(directory).file_mode)):
-                names = {entry.path[1:]: entry.inode for entry in self._listed(directory, "")}
-            self._names.put(directory, names, len(names) + 1)
-        return names
+    def _at(self, inode: int, path: str) -> Entry:
+        return self._entry(path, self._inode(inode))
 
     def _inode(self, inode: int) -> Any:
         try:
@@ -316,12 +200,7 @@ class XfsFileSystem:
             If that cannot be read.
         StoreError
         """
-        for run in self._runs(self._inode(inode)):
-            if run.offset < 0:
-                yield run
-                continue
-            for at, disk, count in self.volume.places(run.offset, run.length):
-                yield Extent(run.file_offset + at - run.offset, disk, count)
+        yield from self._placed(self._runs(self._inode(inode)))
 
     def deleted(self) -> Iterator[Entry]:
         """Refuse: nothing here can tell.
