@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+import pytest
+
 sys.path.insert(0, os.path.dirname(__file__))
 
 from small import MARKUP, inert
@@ -39,6 +41,7 @@ def test_while_it_runs_it_says_how_far_it_is() -> None:
     assert reached.wait(LIMIT)
     assert work.running
     assert work._bar.value == 0.25
+    assert work.layout.display == ""
     assert work.words.startswith("look: part <img")
     assert inert(work.words)
     assert not work.wait(0.01)
@@ -67,7 +70,20 @@ def test_the_answer_of_an_older_piece_of_work_is_void() -> None:
     assert work.error == ""
 
 
-def test_a_void_deed_is_left_where_it_next_tells_of_itself() -> None:
+def test_of_many_pieces_of_work_that_came_meanwhile_the_last_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.notebook.work._YIELD", LIMIT)
+    work, told, done, go_on = Work(), [], [], threading.Event()
+    work.run("first", held(go_on, "first"), told.append)
+    for number in range(20):
+        work.run("next", lambda _progress, number=number: done.append(number) or number, told.append)
+    go_on.set()
+    assert work.wait(LIMIT)
+    assert done == [19]
+    assert told == [19]
+
+
+def test_a_void_deed_that_is_long_is_left_where_it_next_tells_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.notebook.work._BEGUN", 0)
     work, begun, go_on, after = Work(), threading.Event(), threading.Event(), []
 
     def deed(progress: Progress) -> None:

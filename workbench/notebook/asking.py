@@ -12,6 +12,7 @@ import ipywidgets
 import pandas as pd
 
 from workbench.errors import UsageError
+from workbench.notebook.still import replace_children
 from workbench.notebook.text import inert
 
 __all__ = ["Asking", "arguments_of", "field_of", "value_of"]
@@ -36,7 +37,7 @@ def field_of(name: str, kind: str, words: str) -> Any:
     told = {"description": name, "tooltip": f"{words} ({kind})", "style": _STYLE}
     bare = kind.removesuffix(", needed")
     if bare == "bool":
-        return ipywidgets.Checkbox(value=False, indent=True, **told)
+        return ipywidgets.Checkbox(value=False, layout=_WIDE, **told)
     if bare.startswith("one of "):
         return ipywidgets.Dropdown(options=["", *bare.removeprefix("one of ").split(", ")], layout=_WIDE, **told)
     return ipywidgets.Text(placeholder=f"{kind}{': ' if words else ''}{words}"[:120], layout=_WIDE, **told)
@@ -129,5 +130,5 @@ class Asking(ipywidgets.VBox):  # type: ignore[misc]
 
     def _formed(self) -> None:
         takes = self._known.get(self.chosen.value or "", {})
-        self.form.children = tuple(field_of(name, kind, words) for name, (kind, words) in takes.items())
+        replace_children(self.form, [field_of(name, kind, words) for name, (kind, words) in takes.items()])
         self._run.disabled = not self.chosen.value

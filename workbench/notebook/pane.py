@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import pandas as pd
 
+from workbench.notebook.still import replace_children
 from workbench.notebook.table import Table
 from workbench.notebook.text import inert, when
 from workbench.notebook.work import Work
@@ -83,6 +84,7 @@ class Pane(ipywidgets.VBox):  # type: ignore[misc]
         self._work, self._moment = work, moment
         self.way: list[Step] = list(steps)
         self._shown: tuple[Any, ...] = ()
+        self._told: list[Step] = []
         self.table = Table(tree="depth")
         self.table.observe(lambda _change: self._offer(), "selected")
         self.table.on_open(self._opened)
@@ -151,7 +153,9 @@ class Pane(ipywidgets.VBox):  # type: ignore[misc]
 
     def _walked(self) -> None:
         """Write the way as buttons, the last of them where one is."""
-        crumbs = []
+        if self.way == self._told:
+            return
+        self._told, crumbs = list(self.way), []
         for at, step in enumerate(self.way):
             crumb = ipywidgets.Button(
                 description=inert(step.words, 60), tooltip="Back to here", layout={"width": "auto"}
@@ -159,4 +163,4 @@ class Pane(ipywidgets.VBox):  # type: ignore[misc]
             crumb.disabled = at == len(self.way) - 1
             crumb.on_click(lambda _button, at=at: self.go(*self.way[: at + 1]))
             crumbs.append(crumb)
-        self._crumbs.children = tuple(crumbs) if len(crumbs) > 1 else ()
+        replace_children(self._crumbs, crumbs if len(crumbs) > 1 else [])

@@ -7,11 +7,12 @@ A `Still` widget says what it shows as HTML made of inert texts and images. Wher
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from workbench.notebook.text import markup
 
-__all__ = ["STATIC", "Still", "still_of"]
+__all__ = ["STATIC", "Still", "replace_children", "still_of"]
 
 STATIC = "WORKBENCH_STATIC"
 """Environment variable: set, widgets show their still only."""
@@ -38,3 +39,12 @@ def still_of(widget: Any) -> str:
     if isinstance(widget, Still) and type(widget).still is not Still.still:
         return widget.still()
     return "".join(still_of(each) for each in getattr(widget, "children", ()))
+
+
+def replace_children(box: Any, children: Sequence[Any]) -> None:
+    """Show other widgets in a box, and end those that were there: kernel and page would keep them for good."""
+    before, box.children = box.children, tuple(children)
+    for each in before:
+        for part in (getattr(each, "style", None), getattr(each, "layout", None), each):
+            if part is not None:
+                part.close()

@@ -21,6 +21,12 @@ __all__ = ["Work"]
 
 _OFTEN = 0.1
 """Seconds between two changes of the bar."""
+_QUIET = 0.3
+"""Seconds that work goes on before it is shown: what is quick does not make the page jump."""
+_YIELD = 0.5
+"""Seconds that a piece of work lets an older one come to its end, and then begins beside it."""
+_BEGUN = 3.0
+"""Seconds after which void work is broken off: a worker that ends with it takes about two to begin anew."""
 _LONGEST = 600
 
 
@@ -89,13 +95,15 @@ class Work(ipywidgets.VBox):  # type: ignore[misc]
         """
         with self._lock:
             self._turn += 1
-            turn = self._turn
+            turn, older = self._turn, self._thread
             self.error = ""
-            self._bar.value, self._words.value = 0.0, inert(words)
-            what = (turn, self._progress(turn, words), deed, done, failed or _nothing)
+            told = self._progress(turn, words)
+            what = (turn, older, told, deed, done, failed or _nothing)
             self._thread = threading.Thread(target=self._do, args=what, name="work", daemon=True)
-            self._show(running=True)
             self._thread.start()
+        shown = threading.Timer(_QUIET, self._begun, (turn, words))
+        shown.daemon = True
+        shown.start()
 
     def cancel(self) -> None:
         """Make the answer under way void, and end what it waits for."""
@@ -126,11 +134,16 @@ class Work(ipywidgets.VBox):  # type: ignore[misc]
     def _do(
         self,
         turn: int,
+        older: threading.Thread | None,
         progress: Progress,
         deed: Callable[[Progress], Any],
         done: Callable[[Any], None],
         failed: Callable[[], None],
     ) -> None:
+        if older is not None and older is not threading.current_thread():
+            older.join(_YIELD)
+        if turn != self._turn:
+            return  # many moments were passed by: only the last is asked
         try:
             result = deed(progress)
             with self._answering:
@@ -147,19 +160,28 @@ class Work(ipywidgets.VBox):  # type: ignore[misc]
             self._end(turn, "")
 
     def _progress(self, turn: int, words: str) -> Progress:
-        last = 0.0
+        last, began = 0.0, time.monotonic()
 
         def told(event: ProgressEvent) -> None:
             nonlocal last
-            if turn != self._turn:
-                raise _Void
             now = time.monotonic()
-            if now - last >= _OFTEN:
+            if turn != self._turn:
+                if now - began > _BEGUN:
+                    raise _Void
+            elif now - last >= _OFTEN:
                 last = now
-                self._bar.value = event.done / event.total if event.total else 0.0
-                self._words.value = inert(f"{words}: {event.note or event.task}", _LONGEST)
+                self._begun(
+                    turn, f"{words}: {event.note or event.task}", event.done / event.total if event.total else 0.0
+                )
 
         return told
+
+    def _begun(self, turn: int, words: str, share: float = 0.0) -> None:
+        """Show how far it is."""
+        with self._lock:
+            if turn == self._turn and self._thread is not None:
+                self._bar.value, self._words.value = share, inert(words, _LONGEST)
+                self._show(running=True)
 
     def _end(self, turn: int, error: str) -> None:
         with self._lock:

@@ -212,8 +212,11 @@ function renderGrid({ model, el }) {
     "msg:custom": (message) => { if (message.rows) takeRows(s, message); else if ("where" in message) found(s, message); },
   });
   nameGrid(s); takeTable(s);
+  // As tall as its rows and, where there is one, the scroll bar below them.
+  const sized = new ResizeObserver(() => { s.box.style.maxHeight = `${s.layer.offsetHeight + s.box.offsetHeight - s.box.clientHeight}px`; });
+  sized.observe(s.box); sized.observe(s.layer);
   s.root.dataset.readyMs = (performance.now() - began).toFixed(1);
-  return () => leaving.abort();
+  return () => { leaving.abort(); sized.disconnect(); };
 }
 
 export default { render: renderGrid };
