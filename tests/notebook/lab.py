@@ -19,7 +19,10 @@ from browser import forget
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.wait import WebDriverWait
 
+import workbench
+
 TOKEN = "tests"
+EXTENSIONS = Path(workbench.__file__).parent / "notebook" / "labextensions"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # without it, a dialog asks
 ASK = """const [code, done] = arguments, said = [];
 const asked = jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({ code });
@@ -62,7 +65,7 @@ def jupyterlab(place: Path) -> Iterator[str]:
         "--ServerApp.port_retries=0",
         f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={place}", "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly",
-        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.expose_app_in_browser=True", f"--LabServerApp.extra_labextensions_path={EXTENSIONS}",
     )  # fmt: skip
     with (place / "lab.log").open("wb") as log:
         process = subprocess.Popen(
@@ -73,8 +76,17 @@ def jupyterlab(place: Path) -> Iterator[str]:
             _await(address, place / "lab.log")
             yield address
         finally:
-            process.terminate()
-            process.wait(30)
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the server; one that waits for a kernel that is only just starting is not waited for."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(20)
 
 
 def _await(address: str, log: Path) -> None:
