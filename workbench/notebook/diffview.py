@@ -217,12 +217,12 @@ class DiffView(Still, ipywidgets.VBox):  # type: ignore[misc]
         self._turns, self._ready = threading.Lock(), False
         self._diff: tuple[Ends, Diff] | None = None
         captures, marks = self.case.store.captures(self.guest.id), self.case.marks(self.guest.id)
-        self._sliders = [CaptureSlider(captures, marks, name, str(end.id)) for name, end in (("From", a), ("To", b))]
-        self._words = ipywidgets.Label()
+        self.sliders = [CaptureSlider(captures, marks, name, str(end.id)) for name, end in (("From", a), ("To", b))]
+        self._label = ipywidgets.Label()
         self.parts = self._make_parts()
         self.tabs = ipywidgets.Tab(self.parts, titles=[part.name for part in self.parts], selected_index=0)
-        super().__init__([*self._sliders, self._words, self.tabs], a=str(a.id), b=str(b.id))
-        for name, slider in zip("ab", self._sliders, strict=True):
+        super().__init__([*self.sliders, self._label, self.tabs], a=str(a.id), b=str(b.id))
+        for name, slider in zip("ab", self.sliders, strict=True):
             traitlets.link((self, name), (slider, "capture"))
         self.tabs.observe(lambda _change: self._fill(), "selected_index")
         self._ready = True
@@ -259,8 +259,13 @@ class DiffView(Still, ipywidgets.VBox):  # type: ignore[misc]
             kept = self._diff = (ends, self.case.diff(first, second))
         return kept[1]
 
+    @property
+    def words(self) -> str:
+        """How far the second moment is from the first."""
+        return str(self._label.value)
+
     def turn_to(self, name: str) -> None:
-        """Open a tab: "files", "processes", "pages", "disks", "everything".
+        """Open a tab: "files", "processes", "pages", "disks", "everything"; asks again for what failed.
 
         Raises
         ------
@@ -271,6 +276,7 @@ class DiffView(Still, ipywidgets.VBox):  # type: ignore[misc]
         if name not in names:
             raise UsageError(f"no tab {name!r}", tabs=names)
         self.tabs.selected_index = names.index(name)
+        self._fill()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for what is under way in the open tab (seconds); tell whether it ended in time."""
@@ -316,7 +322,7 @@ class DiffView(Still, ipywidgets.VBox):  # type: ignore[misc]
             found = str(self.case.moment(f"id:{proposal['value']}", self.guest.id).id)
         except WorkbenchError as error:
             raise traitlets.TraitError(inert(error, 400)) from error
-        for slider in self._sliders:
+        for slider in self.sliders:
             slider.know(found, self.case.store.captures(self.guest.id))
         return found
 
@@ -327,7 +333,7 @@ class DiffView(Still, ipywidgets.VBox):  # type: ignore[misc]
         first, last = (self.case.moment(f"id:{each}", self.guest.id).time for each in self.ends)
         seconds = (last - first).total_seconds()
         came = "" if seconds >= 0 else ": what went is shown as what came"
-        self._words.value = f"{abs(seconds):,.1f} s {'later' if seconds >= 0 else 'earlier'}{came}"
+        self._label.value = f"{abs(seconds):,.1f} s {'later' if seconds >= 0 else 'earlier'}{came}"
         self._fill()
 
 

@@ -44,14 +44,14 @@ class CaptureSlider(ipywidgets.HBox):  # type: ignore[misc]
     def __init__(self, captures: Sequence[CaptureRef], marks: Sequence[Mark], name: str, capture: str) -> None:
         self._take(captures)
         self._marks: dict[str, str] = {str(each.capture): inert(each.name, 24) for each in marks if each.capture}
-        self._name = name
-        self._slider = ipywidgets.SelectionSlider(
+        self._name, self._settling = name, False
+        self.slider = ipywidgets.SelectionSlider(
             options=self._options(capture), value=capture, continuous_update=False, description=name,
             layout={"width": "auto", "flex": "1 1 auto"}, style={"description_width": "2em"},
         )  # fmt: skip
         self._buttons = [self._button(-1, "Previous"), self._button(1, "Next")]
-        super().__init__([self._buttons[0], self._slider, self._buttons[1]], capture=capture)
-        self._slider.observe(self._moved, "value")
+        super().__init__([self._buttons[0], self.slider, self._buttons[1]], capture=capture)
+        self.slider.observe(self._moved, "value")
         self._enable()
 
     def _button(self, direction: int, words: str) -> ipywidgets.Button:
@@ -86,17 +86,24 @@ class CaptureSlider(ipywidgets.HBox):  # type: ignore[misc]
 
     @traitlets.observe("capture")
     def _shown(self, change: Any) -> None:
-        if self._slider.value != change["new"]:
-            if all(change["new"] != value for _, value in self._slider.options):
-                with self._slider.hold_trait_notifications():
-                    self._slider.options = self._options(change["new"])
-                    self._slider.value = change["new"]
-            else:
-                self._slider.value = change["new"]
+        if self.slider.value != change["new"]:
+            self._show(change["new"])
         self._enable()
 
+    def _show(self, capture: str) -> None:
+        """Move the slider, with other captures on it where this one is not; it then begins at its first one."""
+        self._settling = True
+        try:
+            with self.slider.hold_sync():
+                if all(capture != value for _, value in self.slider.options):
+                    self.slider.options = self._options(capture)
+                self.slider.value = capture
+        finally:
+            self._settling = False
+
     def _moved(self, change: Any) -> None:
-        self.capture = change["new"]
+        if not self._settling:
+            self.capture = change["new"]
 
     def _enable(self) -> None:
         at = self._places[self.capture]

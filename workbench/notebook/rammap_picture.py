@@ -37,7 +37,7 @@ OWNERS: dict[str, tuple[str, str]] = {
     "reserved": (_YELLOW, "solid"),
     "device": (_YELLOW, "stripes"),
     "outside": (_YELLOW, "dots"),
-    "free": (_GREY, "solid"),
+    "free": (_GREY, "stripes"),
     "unknown": (_GREY, "dots"),
 }
 """Colour and pattern of each kind of owner, as `Diff.pages` names them."""

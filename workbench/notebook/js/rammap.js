@@ -83,7 +83,7 @@ function paintCell(g, s, i, x, y) {
   const { most, counts } = s.cells, only = s.kinds.indexOf(s.owner);
   const kind = only < 0 ? most[i] : counts[only][i] ? only : -1;
   g.fillStyle = s.colours.raised; g.fillRect(x, y, CELL - 1, CELL - 1);
-  g.globalAlpha = s.span.length === 2 && !inSpan(s, i) ? 0.35 : 1;
+  g.globalAlpha = s.span.length === 2 && !inSpan(s, i) ? 0.45 : 1;
   if (kind >= 0) square(g, x, y, CELL - 1, s.looks[kind]);
   g.globalAlpha = 1;
 }
@@ -104,6 +104,7 @@ function paint(s) {
   const css = getComputedStyle(s.root), pick = (name) => css.getPropertyValue(name).trim();
   s.colours = { ink: pick("--wb-ink"), paper: pick("--wb-paper"), accent: pick("--wb-accent"), raised: pick("--wb-raised") };
   const g = surface(s.canvas, s.width, s.height), rings = [];
+  let last = null;
   g.fillStyle = s.colours.paper; g.fillRect(0, 0, s.width, s.height);
   for (const row of s.rows) {
     if (row.band) { paintCaption(g, s, row.y, row.band); continue; }
@@ -111,10 +112,10 @@ function paint(s) {
       const i = row.first + k, x = 1 + k * CELL;
       paintCell(g, s, i, x, row.y);
       if (inSpan(s, i)) rings.push([x, row.y, s.colours.accent]);
-      if (i === s.focus && s.focused) rings.push([x, row.y, s.colours.ink]);
+      if (i === s.focus && s.focused) last = [x, row.y, s.colours.ink];
     }
   }
-  for (const [x, y, colour] of rings) ring(g, x, y, colour, s.colours.paper);
+  for (const [x, y, colour] of last ? [...rings, last] : rings) ring(g, x, y, colour, s.colours.paper);
 }
 
 // What can be done: name, words, keys. The same list makes the buttons and the keys.
