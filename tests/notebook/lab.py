@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,21 @@ def _await(address: str, log: Path) -> None:
         else:
             return
     raise TimeoutError(log.read_text())
+
+
+def until(browser: Chrome, ask: Callable[[], Any], wanted: Any, timeout: float = 20) -> None:
+    """Wait until an answer is what is wanted."""
+    WebDriverWait(browser, timeout, poll_frequency=0.05).until(lambda _: ask() == wanted)
+
+
+def wear(browser: Chrome, theme: str) -> None:
+    """Let JupyterLab wear a theme, "Light" or "Dark", and wait until its style sheet is there."""
+    word = f"JupyterLab {theme}"
+    browser.execute_script("jupyterapp.commands.execute('apputils:change-theme', { theme: arguments[0] })", word)
+    light = str(theme == "Light").lower()
+    until(browser, lambda: browser.execute_script("return document.body.dataset.jpThemeLight"), light)
+    colour = "return getComputedStyle(document.body).getPropertyValue('--jp-layout-color1').trim().toLowerCase()"
+    until(browser, lambda: browser.execute_script(colour) in ("white", "#fff", "#ffffff"), theme == "Light")
 
 
 def end_sessions(browser: Chrome, address: str) -> None:

@@ -1,0 +1,60 @@
+"""The dashboard in JupyterLab, of the recorded intrusion: a choice on the timeline reaches the open tab."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("selenium")
+
+from axe import axe, keep
+from browser import requests_of
+from lab import Notebook, until, wear
+from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.common.by import By
+
+DATASET = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
+CODE = """%load_ext workbench
+import workbench
+case = workbench.Case({path!r})
+shown = workbench.app(case)
+shown"""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset, where what is learnt of it can be kept."""
+    return Path(shutil.copytree(DATASET, tmp_path_factory.mktemp("recorded") / "case"))
+
+
+def test_the_open_tab_follows_the_timeline(browser: Chrome, address: str, place: Path, recorded: Path) -> None:
+    notebook = Notebook(browser, address, place, "app.ipynb", CODE.format(path=str(recorded)))
+    browser.set_window_size(1280, 1000)
+    notebook.run()
+    canvas = browser.find_element(By.CSS_SELECTOR, ".wb-lanes")
+    canvas.send_keys(Keys.END, Keys.ARROW_LEFT)
+    until(
+        browser,
+        lambda: notebook.ask("print(shown.panes['Explorer'].widget.moment.id == shown.timeline.selected)"),
+        "True",
+    )
+    ids = notebook.ask("print(*case.timeline()['id'][-2:])").split()
+    assert notebook.ask("print(shown.timeline.selected)") == ids[0]
+    rows = "return document.querySelectorAll('.wb-grid-row').length"
+    until(browser, lambda: browser.execute_script(rows) > 3, True, 120)
+    assert notebook.ask("print([pane.widget is None for pane in shown.panes.values()][1:] == [True] * 5)") == "True"
+
+    for theme in ("Light", "Dark"):
+        wear(browser, theme)
+        assert axe(browser, ".wb-timeline") == []
+        keep(browser, f"app-{theme.lower()}")
+    wear(browser, "Light")
+    for title in ("Files", "Differences", "Console", "Capture", "Rewind"):
+        notebook.ask(f"shown.turn_to({title!r}); None")
+        told = f"print(type(shown.panes[{title!r}].widget).__name__, repr(shown.panes[{title!r}].said.value))"
+        name, said = notebook.ask(told).split(" ", 1)
+        assert (name != "NoneType", said) == (True, "''"), title
+    outside = [each for each in requests_of(browser) if not each.startswith((address, "data:", "blob:", "about:"))]
+    assert outside == []
