@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from workbench.bench.clones import clone_small_and_large
+from workbench.bench.clones import clone_memory, clone_small_and_large
 from workbench.bench.disks import disks
 from workbench.bench.downtime import downtime
 from workbench.bench.forensics import forensics
@@ -41,6 +41,7 @@ FIGURES: dict[str, Callable[[Bench], Sequence[Result]]] = {
     "slowdown": slowdown,
     "rewind": downtime,
     "clone": clone_small_and_large,
+    "share": clone_memory,
     "storage": storage,
     "history": resolving,
     "memory": memory,

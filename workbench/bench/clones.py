@@ -1,21 +1,32 @@
-"""Figure 5: how long a clone takes from the call to its first answer.
+"""Figures 5 and 11: how long a clone takes from the call to its first answer, and what memory several of them take.
 
-Refuses to count a clone that does not answer.
+Refuses to count a clone that does not answer, and to hide shared memory: what no clone has mapped yet is counted too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import statistics
 import time
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from workbench.bench import virsh
-from workbench.bench.result import Result, measured
+from workbench.bench.result import Peer, Result, measured
 from workbench.bench.setting import Bench
-from workbench.case import Case
+from workbench.case import Case, Clone
+from workbench.demo import DemoGuest
 from workbench.demo.supervisor import Supervisor
 
-__all__ = ["clone_small_and_large"]
+__all__ = ["clone_memory", "clone_small_and_large"]
+
+_CLONES = 8
+_SETTLE = 5.0
+"""Seconds that clones run idle before they are measured."""
+_FILL = "dd if=/dev/urandom of=/dev/shm/fill bs=1M count=230 2>/dev/null"
 
 
 def _clone_seconds(case: Case, count: int) -> tuple[list[float], list[float]]:
@@ -30,15 +41,23 @@ def _clone_seconds(case: Case, count: int) -> tuple[list[float], list[float]]:
     return answered, running
 
 
+def _further_seconds(case: Case, count: int) -> list[float]:
+    """Return, in s, how long clones took to their first answer while another of the same moment runs."""
+    with case.moment("latest").clone():
+        return _clone_seconds(case, count)[0]
+
+
 def _measure(bench: Bench, memory_mib: int, reach: float) -> Result:
     with bench.guest("clone", memory_mib) as guest:
         with bench.recording(guest) as (case, recording):
             recording.capture("bench")
             answered, running = _clone_seconds(case, bench.count(6, 2))
+            further = _further_seconds(case, bench.count(6, 2))
         how = "from the call to the answer to a ping"
         peer = measured("virsh restore", how, partial(virsh.restore_seconds, guest, bench.count(3, 1)))
     note = (
-        f"running after {statistics.median(running):.2f} s; the first, which makes the disk's image, {answered[0]:.2f}"
+        f"running after {statistics.median(running):.2f} s; the first, which makes the disk's image, {answered[0]:.2f};"
+        f" beside a clone of the same moment {statistics.median(further):.2f}"
     )
     return Result(f"clone answering, {memory_mib} MiB", "s", reach, tuple(answered), how, (peer,), note)
 
@@ -46,3 +65,56 @@ def _measure(bench: Bench, memory_mib: int, reach: float) -> Result:
 def clone_small_and_large(bench: Bench) -> list[Result]:
     """Measure clones of a small and a large guest."""
     return [_measure(bench, 512, 1.0), _measure(bench, bench.large_mib, 2.0)]
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    """Return a process's `smaps_rollup` (proc_pid_smaps(5)), in bytes."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return {name: int(kilobytes) << 10 for name, kilobytes in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)}
+
+
+def _files(pids: Sequence[int]) -> int:
+    """Return the bytes of the memory files that these processes have open, each file once, mapped or not."""
+    sizes = {}
+    for pid in pids:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if os.readlink(entry).startswith("/memfd:rwb-"):
+                sizes[entry.stat().st_ino] = entry.stat().st_blocks * 512
+    return sum(sizes.values())
+
+
+def _clones_bytes(pids: Sequence[int]) -> float:
+    """Return what the QEMUs take together: their proportional set sizes, shared files counted whole and once."""
+    parts = [_rollup(pid) for pid in pids]
+    return sum(each["Pss"] - each["Pss_Shmem"] for each in parts) + _files(pids)
+
+
+def _idle_clones(case: Case, count: int) -> tuple[float, float]:
+    """Return the bytes that `count` idle clones take together, and one of them alone."""
+    with contextlib.ExitStack() as stack:
+        clones: list[Clone] = [stack.enter_context(case.moment("latest").clone()) for _ in range(count)]
+        for clone in clones:
+            with Supervisor(clone.socket("supervisor.sock")) as copy:
+                copy.wait_ready()
+        time.sleep(_SETTLE)
+        return _clones_bytes([clone.guest.pid for clone in clones]), _rollup(clones[0].guest.pid)["Pss_Anon"]
+
+
+def _sharing(bench: Bench, guest: DemoGuest, words: str) -> Result:
+    with Case.create(bench.place / f"case-share-{words[:5]}", uri=bench.uri) as case:
+        with case.record(guest.name) as recording:
+            recording.capture("bench")
+        one = _rollup(case.hypervisor.guest(guest.name).pid)["Rss"]
+        taken, own = _idle_clones(case, _CLONES)
+    how = f"{_CLONES} idle clones of one moment: proportional set sizes, the shared memory whole, over the guest's RSS"
+    note = f"{taken / 1e6:.0f} MB; the guest {one / 1e6:.0f}; of that a clone's own {own / 1e6:.0f} each"
+    peer = Peer("as many guests", (float(_CLONES),), "each with memory of its own")
+    return Result(f"memory of {_CLONES} clones, {words}", "x", 1.5, (taken / one,), how, (peer,), note)
+
+
+def clone_memory(bench: Bench) -> list[Result]:
+    """Measure what clones of one 512 MiB moment share: of a guest fresh from its boot, and of one whose RAM is used."""
+    with bench.guest("share") as guest:
+        fresh = _sharing(bench, guest, "fresh guest")
+        guest.run(_FILL, timeout=120)
+        return [fresh, _sharing(bench, guest, "used guest")]

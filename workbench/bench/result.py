@@ -67,7 +67,7 @@ class Result:
     ----------
     name : str
     unit : str
-        "ms", "s", "kB", "%" or "MB".
+        "ms", "s", "kB", "%", "MB" or "x", a ratio.
     reach : float
         What the median should not exceed, in `unit`.
     samples : tuple of float
