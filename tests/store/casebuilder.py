@@ -79,7 +79,7 @@ def extend(built: Built, writer: Writer, captures: int, seed: int = 2) -> None:
             transaction.put(DISK.name, clusters, disk[clusters])
             transaction.put_stream(XML.name, xml)
             record = transaction.commit(
-                time_ns=START_NS + len(built.records) * 2_000_000_000,
+                time_ns=built.records[-1].time_ns + 2_000_000_000 if built.records else START_NS,
                 mode=CaptureMode.CONTINUOUS if parent else CaptureMode.BASELINE,
                 reason=f"number {number}",
                 facts={"pause_ns": 1000 * number, "dirty_pages": len(pages)},

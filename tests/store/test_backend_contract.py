@@ -43,19 +43,26 @@ class MemoryStaging:
             for file, name in group:
                 self._backend.put(name, file.data)
 
+    def replace(self, files: Sequence[tuple[MemoryFile, str]]) -> None:
+        self._backend.files.update((name, file.data) for file, name in files)
+
     def discard(self) -> None:
         """Nothing was kept."""
 
 
 class MemoryLock:
-    def __init__(self, held: set[str], name: str) -> None:
+    def __init__(self, held: dict[str, str], name: str) -> None:
         if name in held:
             raise StoreBusyError("another writes")
-        held.add(name)
+        held[name] = "0"
         self._held, self._name = held, name
 
+    def note(self, text: str) -> None:
+        if self._name in self._held:
+            self._held[self._name] = f"0 {text}"
+
     def release(self) -> None:
-        self._held.discard(self._name)
+        self._held.pop(self._name, None)
 
 
 class MemoryBackend:
@@ -63,7 +70,7 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.held: set[str] = set()
+        self.held: dict[str, str] = {}
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         if name not in self.files:
@@ -88,6 +95,10 @@ class MemoryBackend:
     def delete(self, name: str) -> None:
         self.files.pop(name, None)
 
+    def delete_many(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.delete(name)
+
     def stage(self, owner: str) -> MemoryStaging:
         return MemoryStaging(self)
 
@@ -96,6 +107,9 @@ class MemoryBackend:
 
     def lock(self, name: str) -> MemoryLock:
         return MemoryLock(self.held, name)
+
+    def holder(self, name: str) -> str | None:
+        return self.held.get(name)
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -131,6 +145,35 @@ def test_short_files_are_damage(backend: Backend, offset: int, length: int) -> N
     backend.put("a/b", b"01234")
     with pytest.raises(DamagedError):
         backend.get("a/b", offset, length)
+
+
+def test_replace_and_delete_many(backend: Backend) -> None:
+    backend.put("a/x", b"old")
+    staging = backend.stage("owner")
+    files = [(staging.file(), name) for name in ("a/x", "a/new/y")]
+    for file, name in files:
+        file.write(f"new {name}".encode())
+    assert backend.get("a/x") == b"old"
+    staging.replace(files)
+    staging.discard()
+    assert [backend.get(name) for name in ("a/x", "a/new/y")] == [b"new a/x", b"new a/new/y"]
+    backend.delete_many(["a/x", "a/missing", "none/at/all", "a/new/y"])
+    assert backend.list("a/new") == []
+    with pytest.raises(MissingError):
+        backend.size("a/x")
+
+
+def test_the_holder_of_a_lock_says_something_of_itself(backend: Backend) -> None:
+    assert backend.holder("guests/lock") is None
+    lock = backend.lock("guests/lock")
+    lock.note("one two")
+    told = backend.holder("guests/lock")
+    assert told is not None
+    assert told.split()[1:] == ["one", "two"]
+    lock.release()
+    lock.note("too late")
+    assert backend.holder("guests/lock") is None
+    backend.lock("guests/lock").release()
 
 
 def test_list_and_delete(backend: Backend) -> None:

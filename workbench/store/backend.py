@@ -70,12 +70,24 @@ class Staging(Protocol):
             What was published is taken back as far as the volume allows.
         """
 
+    def replace(self, files: Sequence[tuple[Staged, str]]) -> None:
+        """Put sealed files in the place of those that have their names: each at once, in any order, then all durable.
+
+        Raises
+        ------
+        StoreFullError, StoreError
+            Some may be in place and others not.
+        """
+
     def discard(self) -> None:
         """Drop everything that is not published; never raises."""
 
 
 class Lock(Protocol):
     """Held by one process, and gone with it."""
+
+    def note(self, text: str) -> None:
+        """Let others read, by `Backend.holder`, what the holder says of itself: a short line of ASCII; never raises."""
 
     def release(self) -> None:
         """Let the next one in."""
@@ -129,6 +141,15 @@ class Backend(Protocol):
         StoreError
         """
 
+    def delete_many(self, names: Sequence[str]) -> None:
+        """Remove files in any order, then durably; missing ones are no error.
+
+        Raises
+        ------
+        StoreError
+            Some may be gone and others not.
+        """
+
     def stage(self, owner: str) -> Staging:
         """Open a staging area for `owner`, who must hold the lock that makes it the only one of that name.
 
@@ -152,5 +173,13 @@ class Backend(Protocol):
         ------
         StoreBusyError
             Another holds it.
+        StoreError
+        """
+
+    def holder(self, name: str) -> str | None:
+        """Return what the holder of the lock `name` has noted, or None where nobody holds it.
+
+        Raises
+        ------
         StoreError
         """

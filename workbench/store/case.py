@@ -7,8 +7,10 @@ Readers take no lock; one writer per guest holds one.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +36,15 @@ from workbench.store.local import LocalBackend
 from workbench.store.lru import BoundedCache
 from workbench.store.maps import Delta, Maps
 from workbench.store.packs import Packs
+from workbench.store.tombstones import Tombstone, Tombstones
 from workbench.store.view import CaptureView
 from workbench.store.writer import Writer
 
 __all__ = ["CaseStore"]
 
 _RECORDS = 64 << 20
+TURN_BYTES = 32
+T = TypeVar("T")
 
 
 class CaseStore:
@@ -62,6 +67,7 @@ class CaseStore:
         self._listed: dict[GuestId, Listing] = {}
         self._learnt: dict[GuestId, dict[CaptureId, CaptureRef]] = {}  # committed since
         self._records: BoundedCache[CaptureId, CaptureRecord] = BoundedCache(_RECORDS)
+        self._tombstones: dict[GuestId, Tombstones] = {}
 
     @classmethod
     def create(cls, path: Path) -> CaseStore:
@@ -198,8 +204,7 @@ class CaseStore:
             If `guest` is no UUID.
         StoreError
         """
-        names = self.backend.list(f"guests/{guest_id(guest)}/captures")
-        listing = self._listed[guest] = Listing(names)
+        listing = self._listed[guest] = Listing(self._names(guest))
         self._learnt.pop(guest, None)
         return listing
 
@@ -217,6 +222,8 @@ class CaseStore:
             for guest in self.guest_ids():
                 self.captures(guest)
             found = self._known(capture)
+        if found is None and any(capture in self.pruned(guest) for guest in self.guest_ids()):
+            raise UsageError("the capture was pruned", capture=capture, cure="Choose one that the timeline lists.")
         if found is None:
             raise UsageError("the case has no such capture", capture=capture, cure="See the captures of its guest.")
         return found
@@ -244,7 +251,7 @@ class CaseStore:
         if record is None:
             guest, ref = self.find(capture)
             name = f"guests/{guest}/captures/{capture_name(ref)}"
-            data = self.backend.get(name)
+            data = self._of(guest, capture, partial(self.backend.get, name))
             record = decode_record(data, ref, guest, name)
             self._records.put(capture, record, 4 * len(data))
         return record
@@ -260,13 +267,81 @@ class CaseStore:
         self._records.put(record.id, record, 4096)
         self.maps.learn(record.id, delta)
 
+    # What was pruned.
+
+    def pruned(self, guest: GuestId) -> Mapping[CaptureId, Tombstone]:
+        """Return the tombstones of a guest: captures that were pruned on purpose.
+
+        Raises
+        ------
+        DamagedError, FormatError, StoreError
+        """
+        if guest not in self._tombstones:
+            self._tombstones[guest] = Tombstones(self.backend, guest_id(guest))
+        return self._tombstones[guest].all()
+
+    def turn(self, guest: GuestId) -> str:
+        """Return the word that changes whenever a prune has moved blocks of a guest's captures.
+
+        Raises
+        ------
+        StoreError
+        """
+        try:
+            return self.backend.get(f"guests/{guest_id(guest)}/turn", 0, TURN_BYTES).decode("ascii", "replace")
+        except DamagedError:
+            return "-"  # there was none yet, or nothing that a prune wrote
+
+    def forget(self) -> None:
+        """Drop what is cached of captures: the next read sees the files."""
+        self.maps.forget()
+        self._records.clear()
+        for guest in self.guest_ids():
+            self.captures(guest)
+
+    def _of(self, guest: GuestId, capture: CaptureId, act: Callable[[], T]) -> T:
+        """Do what reads a capture, saying so where a file is missing because the capture was pruned."""
+        try:
+            return act()
+        except MissingError as error:
+            if capture in self.pruned(guest) and Listing(self._names(guest)).find(capture) is None:
+                raise MissingError(
+                    "the capture was pruned", capture=capture, cure="Choose one that the timeline lists."
+                ) from error
+            raise
+
+    def _names(self, guest: GuestId) -> list[str]:
+        return self.backend.list(f"guests/{guest_id(guest)}/captures")
+
+    def parent(self, record: CaptureRecord) -> CaptureRecord | None:
+        """Return the nearest ancestor of a capture that was not pruned; None where there is none.
+
+        Raises
+        ------
+        UsageError
+            If an ancestor is neither there nor was it pruned.
+        DamagedError, FormatError, StoreError
+        """
+        here = record.parent
+        while here is not None:
+            stone = None if self._has(record.guest, here) else self.pruned(record.guest).get(here)
+            if stone is None:
+                return self.record(here)
+            here = stone.parent
+        return None
+
+    def _has(self, guest: GuestId, capture: CaptureId) -> bool:
+        if guest not in self._listed:
+            self.captures(guest)
+        return self._known(capture) is not None
+
     def ancestor(self, capture: CaptureId, depth: int) -> CaptureId:
         """Return the ancestor of `capture` at `depth` (itself at its own), by skips where deltas allow it.
 
         Raises
         ------
         UsageError
-            If it has none there.
+            If it has none there, or that one was pruned.
         DamagedError, FormatError, StoreError
         """
         record = self.record(capture)
@@ -280,10 +355,13 @@ class CaseStore:
             )
         while record.depth > depth:
             base = self.maps.delta(record.guest, record.id).base
-            above = self.record(base) if base is not None else None
+            above = self.record(base) if base is not None and self._has(record.guest, base) else None
             if above is None or above.depth < depth:
-                above = self.record(record.parent) if record.parent is not None else None
-            if above is None or above.depth >= record.depth:
+                above = self.parent(record)
+            if above is None or above.depth < depth:
+                cure = "Choose one that the timeline lists."
+                raise UsageError("the ancestor at this depth was pruned", capture=capture, depth=depth, cure=cure)
+            if above.depth >= record.depth:
                 raise DamagedError("chain of captures does not get nearer to its root", path=self.record_name(record))
             record = above
         return record.id
@@ -297,7 +375,8 @@ class CaseStore:
             If the case does not have it.
         DamagedError, FormatError, StoreError
         """
-        return CaptureView(self.record(capture), self.maps, self.packs)
+        record = self.record(capture)
+        return CaptureView(record, self.maps, self.packs, partial(self._of, record.guest, capture))
 
     def diff(self, a: CaptureId, b: CaptureId) -> dict[str, NDArray[np.int64]]:
         """Return which blocks differ in content between two captures of one guest.
@@ -320,6 +399,14 @@ class CaseStore:
             raise UsageError(
                 "captures are of two guests", a=first.guest, b=second.guest, cure="Compare captures of one guest."
             )
+        reading = partial(self._diff, first, second)
+        try:
+            return reading()
+        except MissingError:
+            self.maps.forget()  # a prune may have moved what the maps name
+            return self._of(first.guest, a, partial(self._of, second.guest, b, reading))
+
+    def _diff(self, first: CaptureRecord, second: CaptureRecord) -> dict[str, NDArray[np.int64]]:
         sides = [{region.spec.name: region for region in record.regions} for record in (first, second)]
         return {
             name: self._diff_region(first, second, sides[0].get(name), sides[1].get(name))

@@ -1,7 +1,8 @@
 """Walk a whole case and name every damage: file, what is wrong with it, and the captures that suffer.
 
 Refuses to stop at the first damage, to repair anything, and to trust what a store has cached: it reads the files
-anew. A failing volume is an error, not a damage. Files that nobody refers to are no damage either.
+anew. A failing volume is an error, not a damage. Files that nobody refers to are no damage either, nor is what a prune
+removed: where one was at work meanwhile, the case is looked at again.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.errors import DamagedError, FormatError, StoreError
+from workbench.errors import DamagedError, FormatError, MissingError, StoreError
 from workbench.model import CaptureId, CaptureRecord, CaptureRef, Damage, GuestId
 from workbench.progress import Progress, ProgressEvent
 from workbench.store.codec import block_ids
-from workbench.store.documents import decode_case, decode_mark, decode_record, is_hex, is_mark_name
-from workbench.store.format import PACK_ID_BYTES
+from workbench.store.documents import decode_case, decode_mark, decode_record, is_mark_name
 from workbench.store.listing import capture_name
 from workbench.store.livemap import LiveMap, sparse_digest
 from workbench.store.maps import Maps, delta_name
-from workbench.store.packs import SLOT_BITS, Pack, Packs, pack_name
+from workbench.store.packs import SLOT_BITS, Pack, Packs, listed_packs, pack_name
+from workbench.store.tombstones import decode_tombstones, is_tombstones_name
 from workbench.store.types import U64, Bools
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = ["check_case"]
 
 _BATCH_FRAMES = 32
 _FRAME_CACHE = 256 << 20
+_LOOKS = 4
 _DENSE = 1 << 26
 """Blocks of a region up to which its map is laid out in full: 256 GiB of memory, 4 TiB of disk."""
 
@@ -43,13 +45,37 @@ def check_case(store: CaseStore, *, progress: Progress, deep: bool) -> list[Dama
     StoreError
         If the volume fails.
     """
-    check = _Check(store, progress)
-    check.case()
-    for guest in store.guest_ids():
-        check.guest(guest)
-    if deep:
-        check.packs_content()
-    return check.damages()
+    for _ in range(_LOOKS):
+        before = _prunes(store)
+        check = _Check(store, progress)
+        check.case()
+        for guest in store.guest_ids():
+            check.guest(guest)
+        if deep:
+            check.packs_content()
+        damages = check.damages()
+        if not damages or _prunes(store) == before:
+            break
+    return damages
+
+
+def _prunes(store: CaseStore) -> list[tuple[str, list[str], int]]:
+    """Return what changes while a prune is at work."""
+    return [
+        (store.turn(guest), sorted(store.backend.list(f"guests/{guest}/pruned")), _vanished(store, guest))
+        for guest in store.guest_ids()
+    ]
+
+
+def _vanished(store: CaseStore, guest: GuestId) -> int:
+    """Return how many captures with a tombstone are listed still."""
+    names = filter(is_tombstones_name, store.backend.list(f"guests/{guest}/pruned"))
+    if not any(names):
+        return 0
+    try:
+        return len({ref.id for ref in store.captures(guest)} & set(store.pruned(guest)))
+    except (DamagedError, FormatError):
+        return 0
 
 
 class _Check:
@@ -63,8 +89,10 @@ class _Check:
         self._maps = Maps(store.backend, self._packs.table)
         self._found: dict[tuple[str, str], set[CaptureId]] = {}
         self._bad: dict[tuple[str, str], list[U64]] = {}
+        self._missing: set[tuple[str, str]] = set()
         self._captures: dict[CaptureId, tuple[CaptureRef, CaptureRecord]] = {}
         self._listed: set[CaptureId] = set()
+        self._pruned: dict[CaptureId | None, int] = {}  # depths, by tombstones
         self._used: dict[int, None] = {}  # pack numbers, in the order of the captures that first use them
 
     @contextmanager
@@ -81,7 +109,8 @@ class _Check:
             # Whatever rests on a damaged block was read, could not be, and so stands among the places itself.
             bad = np.concatenate(places)
             touched = {record.id for _, record in self._captures.values() if self._needs(record, bad)}
-            self._found.setdefault(key, set()).update(touched)
+            if touched or key not in self._missing:  # of a pruned capture, blocks may stay that rest on what went
+                self._found.setdefault(key, set()).update(touched)
         order = sorted(self._found.items())
         return [Damage(path, what, tuple(sorted(touched, key=self._order))) for (path, what), touched in order]
 
@@ -103,12 +132,21 @@ class _Check:
             name = f"guests/{guest}/marks/{mark}"
             with self._collect(name):
                 decode_mark(self._backend.get(name), name)
+        self._tombstones(guest)
         refs = self._store.captures(guest)
         self._listed = {ref.id for ref in refs}
         live: dict[str, LiveMap] = {}
         for number, ref in enumerate(refs):
             self._progress(ProgressEvent("check of captures", number, len(refs), "captures"))
             live = self._capture(guest, ref, live)
+
+    def _tombstones(self, guest: GuestId) -> None:
+        self._pruned = {}
+        for each in filter(is_tombstones_name, self._backend.list(f"guests/{guest}/pruned")):
+            name = f"guests/{guest}/pruned/{each}"
+            with self._collect(name):
+                stones = decode_tombstones(self._backend.get(name), guest, name)
+                self._pruned.update((stone.id, stone.depth) for stone in stones)
 
     def _capture(self, guest: GuestId, ref: CaptureRef, live: dict[str, LiveMap]) -> dict[str, LiveMap]:
         """Check one capture, moving `live` onto it; return the maps to go on from."""
@@ -124,10 +162,12 @@ class _Check:
     def _descent(self, record: CaptureRecord, name: str) -> None:
         if (record.parent is None) != (record.depth == 0):
             raise DamagedError("only a root has depth 0 and no parent", path=name, depth=record.depth)
-        if record.parent is not None and record.parent not in self._listed:
+        pruned = record.parent in self._pruned
+        if record.parent is not None and record.parent not in self._listed and not pruned:
             raise DamagedError("parent's record is missing", path=name, parent=record.parent)
-        if record.parent in self._captures:
-            expected = self._captures[record.parent][1].depth + 1
+        if record.parent in self._captures or pruned:
+            there = self._captures.get(record.parent) if record.parent is not None else None
+            expected = 1 + (self._pruned[record.parent] if there is None else there[1].depth)
             if record.depth != expected:
                 found = record.depth
                 raise DamagedError("depth is not one more than the parent's", path=name, expected=expected, found=found)
@@ -166,27 +206,21 @@ class _Check:
 
     # Packs.
 
-    def _pack_ids(self) -> list[bytes]:
-        """Return the packs that have a file."""
-        found = []
-        for prefix in filter(is_hex, self._backend.list("packs")):
-            for name in self._backend.list(f"packs/{prefix}"):
-                stem, _, suffix = name.partition(".")
-                if suffix == "pack" and len(stem) == 2 * PACK_ID_BYTES and is_hex(stem):
-                    found.append(bytes.fromhex(stem))
-        return sorted(found)
-
     def packs_content(self) -> None:
         """Check every frame and every block of every pack."""
         # Blocks rest on blocks of captures shortly before: in that order the frames cached serve many packs.
         order = {number: place for place, number in enumerate(self._used)}
         numbers = sorted(
-            map(self._packs.table.number, self._pack_ids()), key=lambda number: order.get(number, len(order))
+            map(self._packs.table.number, listed_packs(self._backend)), key=lambda number: order.get(number, len(order))
         )
         for done, number in enumerate(numbers):
             self._progress(ProgressEvent("check of packs", done, len(numbers), "packs"))
             try:
                 pack = self._packs.pack(number)
+            except MissingError as error:
+                if number in self._used:  # else a prune took it since it was listed
+                    self._note_bad(error, pack_name(self._packs.table.id(number)), _whole(number))
+                continue
             except (DamagedError, FormatError) as error:
                 self._note_bad(error, pack_name(self._packs.table.id(number)), _whole(number))
                 continue
@@ -239,7 +273,10 @@ class _Check:
             self._note_bad(error, pack.name, np.array([place], np.uint64))
 
     def _note_bad(self, error: StoreError, path: str, places: U64) -> None:
-        self._bad.setdefault(_key(error, path), []).append(places)
+        key = _key(error, path)
+        self._bad.setdefault(key, []).append(places)
+        if isinstance(error, MissingError):
+            self._missing.add(key)
 
     # Who suffers.
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from workbench.errors import DamagedError
 from workbench.model import RegionSpec
 from workbench.store.codec import digest_of
 from workbench.store.format import ID_BYTES
@@ -200,6 +201,24 @@ class LiveMap:
             place = wanted[part]
             self._set(part, place, packs.ids(place), packs.depths(place))
         return changed
+
+    def moved(self, target: RegionMap, packs: Packs) -> None:
+        """Take over other places of the same content: all of them, or none where that cannot be.
+
+        Raises
+        ------
+        DamagedError
+            If the content is another.
+        MissingError, StoreError
+        """
+        wanted = np.zeros(self.spec.blocks, np.uint64)
+        wanted[target.index] = target.place
+        changed = np.flatnonzero(wanted != self.place)
+        place = wanted[changed]
+        if (packs.ids(place) != self._id[changed]).any():
+            raise DamagedError("a prune changed what a capture holds", region=self.spec.name)
+        self._depth[changed] = packs.depths(place)
+        self.place[changed] = place
 
 
 def _chunks(index: I64) -> Iterator[tuple[int, I64]]:

@@ -32,6 +32,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _STALE_PUT_S = 3600
 _INTENT = "intent"
+_NOTE_BYTES = 256
+_LOOK_S = 0.1  # how long whoever asks for the holder may stand in the way of who takes the lock
 
 
 @contextlib.contextmanager
@@ -167,6 +169,18 @@ class _LocalStaging:
         with os_errors(self._path, "flush a directory"):
             self._backend.each([partial(_fsync_directory, path) for path in directories])
 
+    def replace(self, files: Sequence[tuple[Staged, str]]) -> None:
+        self._backend.each([staged.seal for staged, _ in files])
+        directories: dict[Path, None] = {}
+        for staged, name in files:
+            target = self._backend.root / checked_name(name)
+            with os_errors(target, "replace"):
+                _make_directory(target.parent)
+                os.rename(cast("_StagedFile", staged).path, target)
+            directories[target.parent] = None
+        with os_errors(self._path, "flush a directory"):
+            self._backend.each([partial(_fsync_directory, path) for path in directories])
+
     def _take_back(self) -> None:
         """Unpublish, the commit first; stop at the first that will not go, so that nothing loses what it needs."""
         for path in reversed(self._published):
@@ -193,12 +207,12 @@ class _LocalLock:
             self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             with os_errors(path, "lock"):
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _flock_soon(self._handle)
                 os.ftruncate(self._handle, 0)
-                os.pwrite(self._handle, str(os.getpid()).encode(), 0)
+                os.pwrite(self._handle, _noted(""), 0)
         except StoreError as error:
             busy = isinstance(error.__cause__, BlockingIOError)
-            holder = os.pread(self._handle, 32, 0).decode("ascii", "replace") if busy else ""
+            holder = _said(self._handle).partition(" ")[0] if busy else ""
             self.release()
             if busy:
                 raise StoreBusyError(
@@ -210,10 +224,38 @@ class _LocalLock:
             raise
         self.held.add(self)
 
+    def note(self, text: str) -> None:
+        """Let others read a line; see `Lock.note`. The bytes are there already, so a full disk does not matter."""
+        if self._handle is not None:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._handle, _noted(text), 0)
+
     def release(self) -> None:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+
+def _flock_soon(handle: int) -> None:
+    """Take a lock; `holder` has it for an instant, a writer for long."""
+    until = time.monotonic() + _LOOK_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_S / 20)
+        else:
+            return
+
+
+def _noted(text: str) -> bytes:
+    return f"{os.getpid()} {text}".encode("ascii").ljust(_NOTE_BYTES)[:_NOTE_BYTES]
+
+
+def _said(handle: int) -> str:
+    return os.pread(handle, _NOTE_BYTES, 0).decode("ascii", "replace").rstrip()
 
 
 def _forget_locks() -> None:
@@ -315,6 +357,17 @@ class LocalBackend:
             os.unlink(path)
             _fsync_directory(path.parent)
 
+    def delete_many(self, names: Sequence[str]) -> None:
+        """Remove files in any order, then durably; see `Backend.delete_many`."""
+        directories: dict[Path, None] = {}
+        for name in names:
+            path = self.root / checked_name(name)
+            with contextlib.suppress(MissingError), os_errors(name, "delete", reads=True):
+                os.unlink(path)
+                directories[path.parent] = None
+        with os_errors(self.root, "flush a directory"):
+            self.each([partial(_fsync_directory, path) for path in directories])
+
     def stage(self, owner: str) -> _LocalStaging:
         """Open a staging area; see `Backend.stage`."""
         with os_errors(self.root, "create a directory"):
@@ -354,3 +407,16 @@ class LocalBackend:
     def lock(self, name: str) -> _LocalLock:
         """Take a lock; see `Backend.lock`."""
         return _LocalLock(self.root / checked_name(name))
+
+    def holder(self, name: str) -> str | None:
+        """Return what the holder of a lock has noted, after its process id; see `Backend.holder`."""
+        path = self.root / checked_name(name)
+        with contextlib.suppress(MissingError), os_errors(path, "look at the lock", reads=True):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _said(handle)
+            finally:
+                os.close(handle)
+        return None

@@ -6,12 +6,12 @@ arrays by the size of a region: a map costs what is stored, whatever length a re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.errors import DamagedError
+from workbench.errors import DamagedError, MissingError
 from workbench.model import CaptureId, GuestId, RegionSpec
 from workbench.store.backend import Backend
 from workbench.store.format import RegionDelta, decode_delta
@@ -25,10 +25,12 @@ __all__ = [
     "Maps",
     "RegionMap",
     "RegionStep",
-    "base_depth",
+    "base_among",
     "compose",
     "delta_name",
+    "level",
     "overlay",
+    "region_deltas",
     "stacked",
 ]
 
@@ -37,9 +39,18 @@ _DELTA_CACHE = 64 << 20
 _MAP_CACHE = 32 << 20
 
 
-def base_depth(depth: int) -> int:
-    """Return the depth of the ancestor that a delta at `depth` is made against: the lowest set bit cleared."""
-    return depth & (depth - 1)
+def level(depth: int) -> int:
+    """Return how many zero bits a depth ends with; of a root more than any: levels rise along every chain of deltas."""
+    return 64 if depth == 0 else (depth & -depth).bit_length() - 1
+
+
+def base_among(chain: Sequence[tuple[CaptureId, Delta]], depth: int) -> CaptureId:
+    """Return which of its parent's chain a delta at `depth` stands on.
+
+    The nearest of a higher level, else the last: where nothing was pruned that is the ancestor whose depth is `depth`
+    with its lowest set bit cleared.
+    """
+    return next((member for member, delta in chain if level(delta.depth) > level(depth)), chain[-1][0])
 
 
 def delta_name(guest: GuestId, capture: CaptureId) -> str:
@@ -163,6 +174,13 @@ class Maps:
         ------
         MissingError, DamagedError, FormatError, StoreError
         """
+        try:
+            return self._chain(guest, capture)
+        except MissingError:
+            self.forget()  # a prune may have put another delta in the place of one that is cached
+            return self._chain(guest, capture)
+
+    def _chain(self, guest: GuestId, capture: CaptureId) -> list[tuple[CaptureId, Delta]]:
         chain: list[tuple[CaptureId, Delta]] = []
         here: CaptureId | None = capture
         while here is not None:
@@ -227,15 +245,10 @@ class Maps:
             open_rows = open_rows[wanted < step.kept]
         return places
 
-    def since(self, guest: GuestId, capture: CaptureId, ancestor: CaptureId) -> dict[str, RegionStep] | None:
-        """Return how each region of `capture` differs from `ancestor`, a member of its chain; None if it is that one.
-
-        Raises
-        ------
-        MissingError, DamagedError, FormatError, StoreError
-        """
+    @staticmethod
+    def since(chain: Sequence[tuple[CaptureId, Delta]], ancestor: CaptureId) -> dict[str, RegionStep] | None:
+        """Return how each region of a chain's first differs from `ancestor`, another member; None if it is that one."""
         steps: dict[str, RegionStep] | None = None
-        chain = self.chain(guest, capture)
         position = [member for member, _ in chain].index(ancestor)
         for _, delta in reversed(chain[:position]):
             steps = stacked(steps, delta.regions)
@@ -250,11 +263,12 @@ class Maps:
         ------
         MissingError, DamagedError, FormatError, StoreError
         """
-        others = {member for member, _ in self.chain(guest, b)}
-        common = next((member for member, _ in self.chain(guest, a) if member in others), None)
+        chains = {capture: self.chain(guest, capture) for capture in (a, b)}
+        others = {member for member, _ in chains[b]}
+        common = next((member for member, _ in chains[a] if member in others), None)
         found: list[U32] = []
-        for capture in (a, b):
-            steps = None if common is None else self.since(guest, capture, common)
+        for capture, chain in chains.items():
+            steps = None if common is None else self.since(chain, common)
             step = None if steps is None else steps[spec.name]
             if common is None:
                 found.append(self._map(guest, capture, spec.name).index)
@@ -273,3 +287,12 @@ def stacked(under: Mapping[str, RegionStep] | None, over: Mapping[str, RegionSte
         return dict(over)
     gone = RegionStep(0, 0, 0, np.zeros(0, np.uint32), np.zeros(0, np.uint64))
     return {name: compose(under.get(name, gone), step) for name, step in over.items()}
+
+
+def region_deltas(steps: Mapping[str, RegionStep], table: PackTable) -> list[RegionDelta]:
+    """Return the steps of a capture as its file says them; every pack must have its id by now."""
+    rows = []
+    for name, step in steps.items():
+        packs, column, slot = table.table(step.place)
+        rows.append(RegionDelta(name, step.block_size, step.blocks, step.kept, step.index, column, slot, packs))
+    return rows

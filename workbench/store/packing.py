@@ -6,6 +6,7 @@ reader until the transaction publishes the files.
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from concurrent.futures import Future
 
@@ -16,6 +17,7 @@ from workbench.store.codec import compress, compressors
 from workbench.store.format import (
     FRAME_BYTES,
     ID_BYTES,
+    PACK_ID_BYTES,
     PACK_MAGIC,
     PACK_SLOTS,
     Footer,
@@ -78,7 +80,8 @@ class _OpenPack:
         frames = FrameColumns(offset, length, size, first, count, digest)
         packs, column, slot = table.table(self.base[: self.slots])
         slots = SlotColumns(self.ids[: self.slots], self.depth[: self.slots], column, slot)
-        return Footer(guest, frames, slots, packs)
+        # An entry that no slot names: a pack's name never comes back, so a prune can delete by name.
+        return Footer(guest, frames, slots, (*packs, secrets.token_bytes(PACK_ID_BYTES)))
 
 
 class PackWriter:
@@ -165,6 +168,11 @@ class PackWriter:
         pack.staged.write(footer + trailer)
         self._table.bind(pack.number, identity)
         self.files.append((pack.staged, pack_name(identity)))
+
+    @property
+    def slots(self) -> int:
+        """Slots given out of the open pack."""
+        return self._open.slots if self._open else 0
 
     @property
     def stored_bytes(self) -> int:

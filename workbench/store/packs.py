@@ -21,9 +21,11 @@ import numpy as np
 from workbench.errors import DamagedError
 from workbench.store.backend import Backend
 from workbench.store.codec import decompress, digest_of, pool
+from workbench.store.documents import is_hex
 from workbench.store.format import (
     ID_BYTES,
     MAX_CHAIN,
+    PACK_ID_BYTES,
     PACK_MAGIC,
     TRAILER,
     FrameColumns,
@@ -34,7 +36,7 @@ from workbench.store.format import (
 from workbench.store.lru import BoundedCache
 from workbench.store.types import I64, U8, U32, U64
 
-__all__ = ["SLOT_BITS", "Pack", "PackTable", "Packs", "pack_name"]
+__all__ = ["SLOT_BITS", "Pack", "PackTable", "Packs", "listed_packs", "pack_name"]
 
 SLOT_BITS = np.uint64(32)
 _SLOT_MASK = np.uint64(0xFFFFFFFF)
@@ -48,6 +50,22 @@ def pack_name(pack: bytes) -> str:
     """Return the file name of a pack."""
     text = pack.hex()
     return f"packs/{text[:2]}/{text}.pack"
+
+
+def listed_packs(backend: Backend) -> list[bytes]:
+    """Return the ids of the packs that have a file, of all guests, ascending.
+
+    Raises
+    ------
+    StoreError
+    """
+    found = []
+    for prefix in filter(is_hex, backend.list("packs")):
+        for name in backend.list(f"packs/{prefix}"):
+            stem, _, suffix = name.partition(".")
+            if suffix == "pack" and len(stem) == 2 * PACK_ID_BYTES and is_hex(stem):
+                found.append(bytes.fromhex(stem))
+    return sorted(found)
 
 
 class PackTable:

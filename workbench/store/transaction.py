@@ -18,10 +18,10 @@ from workbench.model import CaptureId, CaptureMode, CaptureRecord, RegionKind, R
 from workbench.store.backend import Staged, Staging
 from workbench.store.codec import block_ids, differ
 from workbench.store.documents import check_region, encode_record
-from workbench.store.format import RegionDelta, encode_delta, encode_delta_body
+from workbench.store.format import encode_delta, encode_delta_body
 from workbench.store.heads import Head, newest
 from workbench.store.livemap import region_digest
-from workbench.store.maps import Delta, RegionStep, base_depth, delta_name, stacked
+from workbench.store.maps import Delta, RegionStep, base_among, delta_name, region_deltas, stacked
 from workbench.store.placing import GrowingRegion, Placer
 from workbench.store.types import I64, U8
 
@@ -353,16 +353,13 @@ class Transaction:
             )
             for name, region in self._regions.items()
         }
-        parent, guest, maps = self._writer.parent, self._writer.guest, self._store.maps
+        parent, deltas = self._writer.parent, self._writer.deltas
         base: CaptureId | None = None
         if parent is not None:
-            target = base_depth(self._depth)
-            base = next(member for member, delta in maps.chain(guest, parent) if delta.depth <= target)
-            steps = stacked(maps.since(guest, parent, base), steps)
-        rows = []
-        for name, step in steps.items():
-            packs, column, slot = self._store.packs.table.table(step.place)
-            rows.append(RegionDelta(name, step.block_size, step.blocks, step.kept, step.index, column, slot, packs))
+            chain = deltas.chain(self._writer.guest, parent)
+            base = base_among(chain, self._depth)
+            steps = stacked(deltas.since(chain, base), steps)
+        rows = region_deltas(steps, self._store.packs.table)
         return Delta(base, self._depth, steps), *encode_delta_body(rows)
 
     def _apply(
@@ -372,6 +369,7 @@ class Transaction:
         for name, region in self._regions.items():
             region.live.lay(changed[name], region.changes, digests[name])
         self._store.learn(record, delta)
+        self._writer.deltas.learn(record.id, delta)
         self._writer.index.absorb(self._placer.index)
         self._ended = True
         self._staging = None

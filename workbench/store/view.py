@@ -1,21 +1,22 @@
 """Read one capture: its regions as bytes, blocks, ids, runs, a seekable file or a sparse file.
 
 Refuses to write into a case. Every read is verified against the digests of the frames it comes from; what cannot be
-verified raises `DamagedError` and returns nothing. A view stays valid while a writer commits: files never change.
+verified raises `DamagedError` and returns nothing. A view stays valid while a writer commits, and while a prune moves
+blocks: it then looks again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from workbench.errors import DamagedError, StoreError, UsageError
+from workbench.errors import DamagedError, MissingError, StoreError, UsageError
 from workbench.model import CaptureRecord, RegionSpec
 from workbench.store.format import ID_BYTES
 from workbench.store.livemap import sparse_digest
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["CaptureView", "RegionFile", "RegionView"]
 
 _RUN_BYTES = 32 << 20
+T = TypeVar("T")
+
+
+class Telling(Protocol):
+    """Does what reads a capture, and says so where it fails because the capture was pruned."""
+
+    def __call__(self, act: Callable[[], T], /) -> T:
+        """Return what `act` does."""
 
 
 class CaptureView:
@@ -41,8 +50,10 @@ class CaptureView:
     record : CaptureRecord
     """
 
-    def __init__(self, record: CaptureRecord, maps: Maps, packs: Packs) -> None:
+    def __init__(self, record: CaptureRecord, maps: Maps, packs: Packs, told: Telling | None = None) -> None:
         self.record = record
+        self.told: Telling = told or (lambda act: act())
+        """Does what reads, and says so where the capture was pruned."""
         self._maps = maps
         self._packs = packs
         self._regions: dict[str, RegionView] = {}
@@ -91,6 +102,15 @@ class RegionView:
     def _map(self) -> RegionMap:
         return self._maps.region(self._view.record.guest, self._view.record.id, self.spec)
 
+    def _sure(self, act: Callable[[], T]) -> T:
+        """Do what reads; where a file is missing, again by the map as it is now: a prune may have moved the blocks."""
+        try:
+            return act()
+        except MissingError:
+            self._maps.forget()
+            self.__dict__.pop("_map", None)
+            return self._view.told(act)
+
     def nonzero(self) -> I64:
         """Return the indices of blocks that are not all zero, ascending, (n,) int64.
 
@@ -98,7 +118,7 @@ class RegionView:
         ------
         MissingError, DamagedError, StoreError
         """
-        return self._map.index.astype(np.int64)
+        return self._sure(lambda: self._map.index.astype(np.int64))
 
     def _checked(self, indices: I64) -> I64:
         indices = np.asarray(indices, np.int64)
@@ -121,9 +141,10 @@ class RegionView:
         MissingError, DamagedError, StoreError
         """
         if indices is not None:
-            return self._packs.ids(self._map.places(self._checked(indices)))
+            wanted = self._checked(indices)
+            return self._sure(lambda: self._packs.ids(self._map.places(wanted)))
         ids = np.zeros((self.spec.blocks, ID_BYTES), np.uint8)
-        ids[self._map.index] = self._packs.ids(self._map.place)
+        ids[self._map.index] = self._sure(lambda: self._packs.ids(self._map.place))
         return ids
 
     def verify(self) -> None:
@@ -134,7 +155,8 @@ class RegionView:
         DamagedError
             If it is not. Content is verified as it is read.
         """
-        found = sparse_digest(self.spec.blocks, self._map.index, self._packs.ids(self._map.place))
+        ids = self._sure(lambda: self._packs.ids(self._map.place))
+        found = sparse_digest(self.spec.blocks, self._map.index, ids)
         if found != self.digest:
             raise DamagedError(
                 "region is not what its capture's record says",
@@ -155,7 +177,7 @@ class RegionView:
         """
         indices = self._checked(indices)
         out = np.empty((len(indices), self.spec.block_size), np.uint8)
-        self._packs.read(self._map.places(indices), out)
+        self._sure(lambda: self._packs.read(self._map.places(indices), out))
         return out
 
     def read_into(self, out: U8) -> None:
@@ -167,7 +189,7 @@ class RegionView:
         ------
         MissingError, DamagedError, StoreError
         """
-        self._packs.read(self._map.place, out, self.nonzero())
+        self._sure(lambda: self._packs.read(self._map.place, out, self._map.index.astype(np.int64)))
 
     def read(self, offset: int, length: int) -> bytes:
         """Return the bytes from `offset`, at most `length`, fewer only at the end of the region.
@@ -188,7 +210,8 @@ class RegionView:
         if length == 0:
             return b""
         if skip + length <= size:
-            return self._packs.block(self._place(first), size)[skip : skip + length].tobytes()
+            block = self._sure(lambda: self._packs.block(self._place(first), size))
+            return block[skip : skip + length].tobytes()
         blocks = self.read_blocks(np.arange(first, -(-(offset + length) // size)))
         return blocks.reshape(-1)[skip : skip + length].tobytes()
 

@@ -7,19 +7,22 @@ forgets what was put into a transaction that failed: that goes into the next one
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from workbench.errors import DamagedError, UsageError
+from workbench.errors import DamagedError, StoreError, UsageError
 from workbench.model import CaptureId, CaptureRecord, GuestId, RegionKind, RegionRecord, RegionSpec
 from workbench.store.codec import prefixes
 from workbench.store.documents import check_region
 from workbench.store.heads import Carry, Head
 from workbench.store.index import IdIndex
 from workbench.store.livemap import LiveMap
+from workbench.store.maps import Maps
 from workbench.store.placing import code
+from workbench.store.tombstones import Tombstone
 from workbench.store.transaction import Transaction
 from workbench.store.types import I64, U8
 
@@ -40,6 +43,8 @@ class Writer:
         Disks of which more was put into a failed transaction than could be remembered, or that were shorter there
         than in `parent`: the next transaction must be given every block that may differ from `parent`. Empty again
         after a commit.
+    deltas : Maps
+        The deltas that the next one is composed of: its own, since what readers cache may be older than a prune.
     """
 
     def __init__(self, store: CaseStore, guest: GuestId) -> None:
@@ -51,12 +56,15 @@ class Writer:
         self.heads: dict[str, Head] = {}
         self.carry = Carry()
         self.index = IdIndex()
+        self.deltas = Maps(store.backend, store.packs.table)
         self._numbers: dict[str, int] = {}
         self._lost = False
         self._line: int | None = None  # the branch of the next capture, where it is known
         self._transaction: Transaction | None = None
         self._lock = store.backend.lock(f"guests/{guest}/lock")
         try:
+            self._turn = store.turn(guest)  # before anything else is read
+            self._say(None)
             store.backend.sweep(guest)
         except BaseException:
             self._lock.release()
@@ -131,7 +139,16 @@ class Writer:
         """
         if self._transaction is not None:
             raise UsageError("a transaction is open", cure="Commit or abort it before moving.")
+        self._say(capture)  # before the look: whoever prunes writes tombstones first and then reads this
+        try:
+            self._move(capture)
+        finally:
+            self._say(self.parent)
+
+    def _move(self, capture: CaptureId | None) -> None:
         record = None if capture is None else self.store.record(capture)
+        if record is not None and record.id in self.store.pruned(self.guest):
+            raise UsageError("capture was pruned", capture=capture, cure="Choose one that the timeline lists.")
         if record is not None and record.guest != self.guest:
             raise UsageError(
                 "capture is of another guest", capture=capture, guest=record.guest, cure="Open its guest's writer."
@@ -169,7 +186,7 @@ class Writer:
         self.maps, self.heads = maps, heads
 
     def _follow_map(self, live: LiveMap, record: CaptureRecord, region: RegionRecord) -> I64:
-        changed = live.follow(self.store.maps.region(record.guest, record.id, region.spec), self.store.packs)
+        changed = live.follow(self.deltas.region(record.guest, record.id, region.spec), self.store.packs)
         if live.digest != region.digest:
             raise DamagedError(
                 "region is not what its capture's record says",
@@ -192,12 +209,40 @@ class Writer:
         head.pending[:] = False
         return head
 
+    # After a prune.
+
+    def catch_up(self) -> None:
+        """Look up where the parent's blocks lie now, if a prune has moved them; content, heads and pending puts stay.
+
+        `begin` does it too; whoever holds a guest still between `begin` and `commit` may want it done before. What
+        cannot be read is left to the next time: the prune waits. Does nothing while a transaction is open.
+        """
+        if self._transaction is not None:
+            return
+        with suppress(StoreError):
+            turn = self.store.turn(self.guest)
+            if turn != self._turn:
+                self.deltas.forget()
+                if self.parent is not None:
+                    self._look_again(self.store.record(self.parent))
+                self._turn = turn
+                self._say(self.parent)
+
+    def _look_again(self, record: CaptureRecord) -> None:
+        for region in record.regions:
+            target = self.deltas.region(self.guest, record.id, region.spec)
+            self.maps[region.spec.name].moved(target, self.store.packs)
+
+    def _say(self, parent: CaptureId | None) -> None:
+        """Note, for whoever prunes, which turn the maps follow and what must not be dropped."""
+        self._lock.note(f"{self._turn} {parent or '-'}")
+
     # Transactions.
 
     def begin(self, regions: Sequence[RegionSpec], branch: int | None = None) -> Transaction:
         """Open a transaction for the capture that follows `parent`.
 
-        Touches no file, so a full disk does not make it fail.
+        Writes no file, so a full disk does not make it fail.
 
         Parameters
         ----------
@@ -214,6 +259,7 @@ class Writer:
         """
         if self._transaction is not None:
             raise UsageError("a transaction is open", cure="Commit or abort it before the next.")
+        self.catch_up()
         if self._lost:
             raise UsageError("the writer has no parent", cure="Move it to a capture, or to None for a new root.")
         if len({spec.name for spec in regions}) != len(regions):
@@ -230,7 +276,8 @@ class Writer:
             if not known or (self.parent is not None and known[-1].id == self.parent):
                 self._line = 0 if self.parent is None else self.store.record(self.parent).branch
             else:
-                records = [self.store.record(ref.id) for ref in known]
+                records: list[CaptureRecord | Tombstone] = [self.store.record(ref.id) for ref in known]
+                records += self.store.pruned(self.guest).values()
                 forked = any(record.parent == self.parent for record in records)
                 parent = None if self.parent is None else self.store.record(self.parent)
                 highest = max(record.branch for record in records)
@@ -245,6 +292,7 @@ class Writer:
             self.must_compare |= self.carry.dropped | transaction.shortened()
             return
         self.maps, self.parent, self._line = maps, capture, transaction.branch
+        self._say(capture)
         self.heads = {name: head for name, head in self.heads.items() if name in maps}
         for head in self.heads.values():
             head.pending[:] = False

@@ -10,6 +10,7 @@ import re
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from workbench.errors import AmbiguousMomentError, MomentNotFoundError, UsageError
@@ -116,7 +117,7 @@ class Timeline:
         return branches_of(self.records())
 
     def line(self, capture: CaptureId) -> list[CaptureRef]:
-        """Return the path from `capture` to its root, itself first.
+        """Return the path from `capture` to the oldest ancestor that was not pruned, itself first.
 
         Raises
         ------
@@ -129,7 +130,8 @@ class Timeline:
         while here is not None:
             record = self._store.record(here)
             path.append(CaptureRef(record.time_ns, record.id))
-            here = record.parent
+            above = self._store.parent(record)
+            here = None if above is None else above.id
         return path
 
     # Resolving.
@@ -217,11 +219,20 @@ class Timeline:
     def _ago(self, count: int, refs: Sequence[CaptureRef]) -> CaptureRef:
         """Return the capture `count` steps back along the line of the latest, not by time: a rewind goes back too."""
         latest = self._store.record(self._latest(refs).id)
+        if self._store.pruned(self.guest):
+            return self._kept_ago(count, refs)
         if count > latest.depth:
             why = f"the line of the latest has {latest.depth + 1} captures"
             raise self._nothing(f"{count} captures ago", refs, why)
         record = self._store.record(self._store.ancestor(latest.id, latest.depth - count))
         return CaptureRef(record.time_ns, record.id)
+
+    def _kept_ago(self, count: int, refs: Sequence[CaptureRef]) -> CaptureRef:
+        """Return the capture `count` steps back where some were pruned: those do not count."""
+        line = self.line(self._latest(refs).id)
+        if count >= len(line):
+            raise self._nothing(f"{count} captures ago", refs, f"the line of the latest has {len(line)} captures")
+        return line[count]
 
     def _at_text(self, asked: str, refs: Sequence[CaptureRef], now: int) -> CaptureRef:
         at = parse_time(asked)
@@ -246,8 +257,9 @@ class Timeline:
             latest = self._store.record(refs[-1].id)
             for ref in same:
                 depth = self._store.record(ref.id).depth
-                if depth <= latest.depth and self._store.ancestor(latest.id, depth) == ref.id:
-                    return ref
+                with suppress(UsageError):  # that ancestor was pruned
+                    if depth <= latest.depth and self._store.ancestor(latest.id, depth) == ref.id:
+                        return ref
         return same[-1]
 
     def _by_id(self, prefix: str, refs: Sequence[CaptureRef]) -> CaptureRef:
