@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
@@ -21,11 +21,11 @@ from workbench.capture.schedule import CaptureLoop, Tick
 from workbench.capture.session import CaptureSession
 from workbench.disk.doors import DiskOfCase, DiskOfDiff, DiskOfMoment
 from workbench.disk.exports import export as export_frame
-from workbench.errors import UsageError
+from workbench.errors import GuestGoneError, UsageError
 from workbench.evidence.doors import ReportsOfCase
 from workbench.evidence.pdf import print_pdf
 from workbench.guest import steps
-from workbench.guest.connection import DEFAULT_URI, Guest, Hypervisor
+from workbench.guest.connection import DEFAULT_URI, Guest, Hypervisor, translate
 from workbench.guest.console import Console
 from workbench.guest.doctor import Finding, examine
 from workbench.guest.picture import screenshot
@@ -95,7 +95,7 @@ def running_guests(uri: str = DEFAULT_URI) -> pd.DataFrame:
         name (str), uuid (str), memory_mib (int64), vcpus (int64), state (str).
     """
     with Hypervisor(uri) as hypervisor:
-        rows = [_describe(guest) for guest in hypervisor.guests()]
+        rows = [row for guest in hypervisor.guests() for row in _describe(guest)]
     return pd.DataFrame(rows, columns=["name", "uuid", "memory_mib", "vcpus", "state"])
 
 
@@ -138,10 +138,18 @@ def require_guest(name: str, uri: str = DEFAULT_URI) -> None:
         hypervisor.guest(name)
 
 
-def _describe(guest: Guest) -> dict[str, Any]:
-    info = guest.domain.info()
-    running = "running" if info[0] == 1 else "paused"
-    return {"name": guest.name, "uuid": guest.id, "memory_mib": info[1] // 1024, "vcpus": info[3], "state": running}
+def _describe(guest: Guest) -> Iterator[dict[str, Any]]:
+    """Yield what a guest is; nothing of one that ended since it was listed."""
+    with suppress(GuestGoneError), translate(f"asking for {guest.name}"):
+        info = guest.domain.info()
+        running = "running" if info[0] == 1 else "paused"
+        yield {
+            "name": guest.name,
+            "uuid": guest.id,
+            "memory_mib": info[1] // 1024,
+            "vcpus": info[3],
+            "state": running,
+        }
 
 
 class Case(MemoryOfCase, DiskOfCase, ReportsOfCase):

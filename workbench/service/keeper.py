@@ -159,17 +159,23 @@ class Keeper:
     def _keep(self) -> None:
         failures = 0
         while not self._ended.is_set():
-            found = self._look()
-            if found is None:
-                self._sleep(_LOOK_S)
-                continue
             began = time.monotonic()
-            error = self._record(found)
-            if self._ended.is_set():
-                break
-            failures = 0 if error is None or time.monotonic() - began > 60 else failures + 1
-            if error is not None:
+            try:
+                failed = self._once()
+            except Exception as error:  # noqa: BLE001  (a keeper outlives whatever happens, and says it)
+                self._say("trouble", f"{type(error).__name__}: {error}")
+                failed = True
+            failures = failures + 1 if failed and time.monotonic() - began < 60 else int(failed)
+            if failed:
                 self._sleep(_PATIENCE[min(failures, len(_PATIENCE)) - 1])
+
+    def _once(self) -> bool:
+        """Look for the guest and have it recorded as long as that lasts; tells whether it ended in a failure."""
+        found = self._look()
+        if found is None:
+            self._sleep(_LOOK_S)
+            return False
+        return self._record(found) is not None and not self._ended.is_set()
 
     def _look(self) -> tuple[str, str] | None:
         if not self._configuration.enabled:
