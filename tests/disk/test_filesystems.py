@@ -362,15 +362,6 @@ class TestXfs:
         assert not [e for e in free if e.offset < big.offset + big.length and big.offset < e.offset + e.length]
 
 
-def test_btrfs_is_refused_by_name(tmp_path: Path) -> None:
-    file = images.sparse(tmp_path / "disk")
-    with file.open("r+b") as disk:
-        disk.seek(0x10040)
-        disk.write(b"_BHRfS_M")
-    with pytest.raises(UnsupportedError, match="btrfs"):
-        open_filesystem(images.volume_of(tmp_path / "case", file))
-
-
 def test_reading_a_large_file_is_quick(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     data = hashlib.shake_128(b"seed").digest(96 << 20)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from workbench.disk.filesystem import State
 from workbench.disk.image import Overlay, Slice, joined_ranges
-from workbench.disk.logs import ntfs_log, xfs_log
+from workbench.disk.logs import btrfs_log, ntfs_log, xfs_log
 from workbench.disk.signatures import Signature, ext_superblock, identify
 from workbench.errors import DiskError
 
@@ -104,6 +104,8 @@ def replay(
         return _told(volume, xfs_log(volume))
     if signature.kind == "ntfs":
         return _told(volume, ntfs_log(volume))
+    if signature.kind == "btrfs":
+        return _told(volume, btrfs_log(volume))
     if not signature.dirty:
         return Replay("clean", volume)
     tool = shutil.which("e2fsck", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")

@@ -1,4 +1,4 @@
-"""Whether the log of an XFS or NTFS has something in it that a mount would replay.
+"""Whether the log of an XFS, NTFS or btrfs has something in it that a mount would replay.
 
 Refuses to replay: nobody does so outside of a kernel. What cannot be told is told as such.
 
@@ -15,7 +15,7 @@ import numpy as np
 from workbench.disk.image import Slice
 from workbench.errors import DiskError
 
-__all__ = ["ntfs_log", "xfs_log"]
+__all__ = ["btrfs_log", "ntfs_log", "xfs_log"]
 
 _BLOCK = 512
 _MOST_LOG = 2 << 30
@@ -99,3 +99,15 @@ def _restart(page: bytes) -> tuple[int, bool]:
         return -1, False
     current, _, _, in_use, flags = struct.unpack_from("<QHHHH", page, at)
     return current, in_use == 0xFFFF or bool(flags & 2)
+
+
+def btrfs_log(volume: Slice) -> str:
+    """Return why the log tree of a btrfs has to be replayed; empty if there is none.
+
+    Source: linux/include/uapi/linux/btrfs_tree.h (`btrfs_super_block.log_root`).
+
+    Raises
+    ------
+    StoreError
+    """
+    return "the log tree of a btrfs is not replayed here" if any(volume.read(65536 + 96, 8)) else ""

@@ -206,7 +206,9 @@ class Disks:
                 except (DiskError, UnsupportedError):
                     continue  # it is in `findings`
             elif volume.kind == "btrfs":
-                self._findings.append(Finding(volume.name, "btrfs cannot be read here"))
+                self._findings.append(
+                    Finding(volume.name, "btrfs cannot be read here: pip install rewind-workbench[btrfs]")
+                )
         points = self._points({name: system for name, (_, system) in found.items()})
         mounted = [
             Mounted(

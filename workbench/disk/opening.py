@@ -5,6 +5,7 @@ Refuses to open what has no reader here, with the reason.
 
 from __future__ import annotations
 
+from workbench.disk.btrfs import can_read
 from workbench.disk.filesystem import FileSystem, State
 from workbench.disk.image import Slice
 from workbench.disk.signatures import identify
@@ -16,7 +17,7 @@ __all__ = ["can_open", "open_filesystem"]
 
 def can_open(kind: str) -> bool:
     """Tell whether there is a reader for this kind."""
-    return kind in KINDS or kind == "xfs"
+    return kind in KINDS or kind == "xfs" or (kind == "btrfs" and can_read())
 
 
 def open_filesystem(volume: Slice, *, state: State | None = None) -> FileSystem:
@@ -46,6 +47,6 @@ def open_filesystem(volume: Slice, *, state: State | None = None) -> FileSystem:
     if signature.kind == "btrfs":
         from workbench.disk.btrfs import open_btrfs
 
-        return open_btrfs(volume)
+        return open_btrfs(volume, state=state)
     cure = "Export the disk and open it with a tool that knows it."
     raise UnsupportedError(f"no file system that can be read here: {signature.note or signature.kind}", cure=cure)
