@@ -7,13 +7,16 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test bench check setup system image clean help
+.PHONY: demo lab test bench check setup system image clean help
 
 help:
 	@sed -n 's/^# \(.*\)/\1/p; s/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | head -20
 
 demo: setup ## play an intrusion on a real guest, and rewind it
 	$(BIN)/python -m workbench.demo
+
+lab: $(STAMP) ## JupyterLab with the quickstart notebook open
+	@.ci/lab
 
 test: setup check ## every check, every test, on real guests
 	@.ci/test

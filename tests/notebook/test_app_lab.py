@@ -18,20 +18,16 @@ from selenium.webdriver.common.by import By
 DATASET = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
 CODE = """%load_ext workbench
 import workbench
-case = workbench.Case({path!r})
+case = workbench.Case("datasets/intrusion/case")
 shown = workbench.app(case)
 shown"""
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset, where what is learnt of it can be kept."""
-    return Path(shutil.copytree(DATASET, tmp_path_factory.mktemp("recorded") / "case"))
-
-
-def test_the_open_tab_follows_the_timeline(browser: Chrome, address: str, place: Path, recorded: Path) -> None:
-    notebook = Notebook(browser, address, place, "app.ipynb", CODE.format(path=str(recorded)))
+def test_the_open_tab_follows_the_timeline(browser: Chrome, address: str, place: Path) -> None:
+    shutil.copytree(DATASET, place / "datasets" / "intrusion" / "case")
+    notebook = Notebook(browser, address, place, "incident.ipynb", CODE)
     browser.set_window_size(1280, 1000)
+    browser.execute_script("jupyterapp.commands.execute('application:toggle-left-area')")
     notebook.run()
     canvas = browser.find_element(By.CSS_SELECTOR, ".wb-lanes")
     canvas.send_keys(Keys.END, Keys.ARROW_LEFT)
@@ -51,6 +47,8 @@ def test_the_open_tab_follows_the_timeline(browser: Chrome, address: str, place:
         assert axe(browser, ".wb-timeline") == []
         keep(browser, f"app-{theme.lower()}")
     wear(browser, "Light")
+    picture = keep(browser, "readme")  # docs/screenshot.png is a copy of it
+    assert picture.stat().st_size < 300_000
     for title in ("Files", "Differences", "Console", "Capture", "Rewind"):
         notebook.ask(f"shown.turn_to({title!r}); None")
         told = f"print(type(shown.panes[{title!r}].widget).__name__, repr(shown.panes[{title!r}].said.value))"
