@@ -120,6 +120,15 @@ class Terminal(Still, anywidget.AnyWidget):
         """Send one key by its name (`Enter`, `ArrowUp`, `c`), with ctrl, alt, shift held or not."""
         self._send_bytes(key_bytes(key, application=self._emulator.application_keys, **held))
 
+    def wait(self, text: str, timeout: float = 30.0) -> bool:
+        """Wait until the screen shows a text; tell whether it came in time (seconds)."""
+        end = time.monotonic() + timeout
+        while text not in self.text:
+            if time.monotonic() > end:
+                return False
+            time.sleep(_EVERY)
+        return True
+
     def _send_bytes(self, data: bytes) -> None:
         if self._back:
             self._scroll(-self._back)
