@@ -99,8 +99,9 @@ class Work(ipywidgets.VBox):  # type: ignore[misc]
             self.error = ""
             told = self._progress(turn, words)
             what = (turn, older, told, deed, done, failed or _nothing)
-            self._thread = threading.Thread(target=self._do, args=what, name="work", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._do, args=what, name="work", daemon=True)
+            thread.start()
+            self._thread = thread  # who waits for it joins it: it must have been started
         shown = threading.Timer(_QUIET, self._begun, (turn, words))
         shown.daemon = True
         shown.start()
