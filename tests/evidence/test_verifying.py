@@ -129,7 +129,7 @@ def test_a_page_of_another_nbconvert_is_not_called_the_same(case: Case, report: 
 
 def test_another_case_is_refused(case: Case, altered: Any) -> None:
     with pytest.raises(UsageError, match="another case"):
-        case.verify_report(altered(case.store.id, "00000000-0000-4000-8000-000000000000"))
+        case.verify_report(altered(f'"case": "{case.store.id}"', '"case": "00000000-0000-4000-8000-000000000000"'))
 
 
 def test_another_template_is_refused(case: Case, report: Path, altered: Any) -> None:
