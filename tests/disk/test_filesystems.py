@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench.disk import tsk
 from workbench.disk.filesystem import Entry, FileSystem
 from workbench.disk.image import Slice
 from workbench.disk.opening import open_filesystem
@@ -360,6 +361,22 @@ class TestXfs:
         (big,) = system.extents(system.lookup("/big").inode)
         assert xfs.size // 2 < sum(each.length for each in free) < xfs.size
         assert not [e for e in free if e.offset < big.offset + big.length and big.offset < e.offset + e.length]
+
+
+def test_a_directory_with_too_many_names_is_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = images.sparse(tmp_path / "disk", 16 << 20)
+    run("mkntfs", "-Q", "-F", file)
+    (tmp_path / "content").write_bytes(b"x")
+    for number in range(40):
+        run("ntfscp", file, tmp_path / "content", f"a name that takes much room in an index {number}")
+    system = open_filesystem(images.volume_of(tmp_path / "case", file))
+    assert len([entry for entry in system.walk() if "takes much room" in entry.path]) == 40
+    assert system.damage() == []
+    monkeypatch.setattr(tsk, "MOST_INDEX", 4096)
+    with pytest.raises(DiskError, match="more names than can be gone through"):
+        list(system.walk())
+    list(system.deleted())
+    assert any("more names" in line for line in system.damage())
 
 
 def test_reading_a_large_file_is_quick(tmp_path: Path) -> None:

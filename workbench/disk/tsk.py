@@ -25,6 +25,9 @@ from workbench.errors import DiskError
 __all__ = ["KINDS", "STREAM_SHIFT", "TskFileSystem", "open_tsk"]
 
 
+MOST_INDEX = 32 << 20
+"""Bytes of an index of NTFS at most: about 250,000 names. The library takes time with their square: 100,000 take half a
+minute, and this many a few."""
 _META_KINDS: dict[int, Kind] = {
     1: "file", 2: "directory", 3: "fifo", 4: "character", 5: "block", 6: "link", 8: "socket"
 }  # fmt: skip
@@ -112,8 +115,20 @@ class TskFileSystem(TskContent):
         if names.damaged:
             self.note(f"{names.damaged} blocks of a directory are damaged: {path}")
 
+    def _too_many(self, inode: int, path: str, *, first: bool) -> bool:
+        """Tell whether a directory has more names than the library can go through, and note it."""
+        if self._index_bytes(inode) <= MOST_INDEX:
+            return False
+        words = f"a directory with more names than can be gone through is left out: {path}"
+        if first:
+            raise DiskError(words, cure="Export the disk and list it with another tool.")
+        self.note(words)
+        return True
+
     def _told(self, inode: int, path: str, *, first: bool = False) -> Iterator[tuple[bytes, Any]]:
         """Yield the names of a directory as the library has them, also those deleted."""
+        if self._too_many(inode, path, first=first):
+            return
         try:
             directory = self._fs.open_dir(inode=inode)
             size = int(directory.size)

@@ -81,6 +81,16 @@ class TskContent(LibraryFileSystem):
             raise DiskError("no such inode", inode=inode)
         return file
 
+    def _index_bytes(self, inode: int) -> int:
+        """Return how many bytes the index of a directory of NTFS has; 0 for others."""
+        if self.kind != "ntfs":
+            return 0
+        try:
+            file = self._open_meta(inode)
+        except DiskError:
+            return 0  # whoever opens it says so
+        return max((int(each.info.size) for each in self._attributes(file) if int(each.info.type) == _INDEX), default=0)
+
     def _attributes(self, file: Any) -> list[Any]:
         try:
             return list(file)
