@@ -80,6 +80,7 @@ class Page:
             self.browser.execute_script(THEME, f"JupyterLab {theme}")
             light = str(theme == "Light").lower()
             self.until(lambda light=light: self.browser.execute_script(LIGHT) == light)
+            self.until(lambda: not self.browser.find_elements(By.ID, "jupyterlab-splash"))
             keep(self.browser, f"{name}-{theme.lower()}")
             assert axe(self.browser, ".jp-OutputArea-output") == []
 

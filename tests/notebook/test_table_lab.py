@@ -153,5 +153,6 @@ def test_themes(browser: Chrome, address: str, place: Path, theme: str) -> None:
     grid.until(lambda: grid.cells() and grid.cells()[6][0] == "name 6")
     grid.press(Keys.HOME, Keys.ARROW_DOWN)
     grid.until(lambda: grid.chosen() == "1")
+    grid.until(lambda: not browser.find_elements(By.ID, "jupyterlab-splash"))
     keep(browser, f"table-{theme[11:].lower()}")
     assert axe(browser, ".wb-grid") == []

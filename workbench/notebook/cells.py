@@ -19,8 +19,8 @@ LONGEST = 400
 """Characters of a cell."""
 _BYTES = 24
 _ADDRESS = re.compile(r"^(start|end|base)$|addr|offset", re.IGNORECASE)
-_SAMPLE, _NARROW, _WIDE = 60, 4, 56
-"""Rows that a column's width is taken from; its least and most characters."""
+_SAMPLE, _NARROW, _WIDE, _WIDEST = 60, 4, 56, 160
+"""Rows that a column's width is taken from; its least and most characters, and the most of the last column."""
 
 
 class Cells:
@@ -75,7 +75,8 @@ class Cells:
             widest = max((len(self.text(row, column)) for row in rows), default=0)
             kind = "number" if pd.api.types.is_numeric_dtype(self.frame.dtypes.iloc[place]) else "text"
             shown = inert(name, 80)
-            found.append({"name": shown, "kind": kind, "width": min(_WIDE, max(_NARROW, len(shown) + 3, widest + 1))})
+            most = _WIDEST if column == len(self.places) - 1 else _WIDE
+            found.append({"name": shown, "kind": kind, "width": min(most, max(_NARROW, len(shown) + 3, widest + 1))})
         return found
 
 

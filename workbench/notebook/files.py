@@ -199,5 +199,6 @@ def _about(row: pd.Series) -> list[tuple[str, str]]:
             if pd.notna(row[name])
         ),
         ("leads to", row["target"]),
+        *((name, row[name]) for name in ("source", "state") if name in row.index),
     ]
     return [(name, str(value)) for name, value in told if value is not None and not pd.isna(value)]
