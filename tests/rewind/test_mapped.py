@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,21 @@ def test_clones_of_a_moment_share_one_file_that_nobody_can_change(moment: Moment
         finally:
             os.close(descriptor)
         assert different(moment, first.guest) == different(moment, second.guest) == {}
+
+
+def test_clones_that_start_at_once_share_it_too(moment: Moment) -> None:
+    def start(_number: int) -> Clone:
+        with Case(moment.case.path) as case:
+            return case.moment(moment.id).clone(run=False)
+
+    with ThreadPoolExecutor(3) as pool:
+        clones = list(pool.map(start, range(3)))
+    try:
+        assert len({file_of(each) for each in clones}) == 1
+        assert [different(moment, each.guest) for each in clones] == [{}, {}, {}]
+    finally:
+        for each in clones:
+            moment.case.remove_clone(each.record.uuid)
 
 
 def test_the_file_goes_with_the_last_clone(moment: Moment) -> None:

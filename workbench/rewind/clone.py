@@ -101,16 +101,10 @@ def start_clone(
     """
     began = time.monotonic()
     view = store.view(capture)
-    identity = str(uuid.uuid4())
-    directory = store.path.resolve() / "clones" / identity
-    sockets = _sockets(identity)
-    title = name or _name(store, view, identity)
-    record = CloneRecord(
-        title, identity, hypervisor.uri, capture, str(directory), str(sockets), time.time_ns(), 0.0, "mapped"
-    )
-    sockets.mkdir(mode=0o711)  # an error where somebody made it before us
-    try:
-        disks = _make_disks(store, view, directory)
+    record = _planned(hypervisor, store, view, name)
+    Path(record.sockets).mkdir(mode=0o711)  # an error where somebody made it before us
+    with _no_files_on_error(record):
+        disks = _make_disks(store, view, Path(record.directory))
         # Written before there is a domain: should we be killed, whoever looks finds the clone and can remove it.
         _describe(record)
         xml = _xml(hypervisor, store, view, record, disks, network=network)
@@ -122,11 +116,31 @@ def start_clone(
                 resume(guest)
             record = replace(record, seconds=time.monotonic() - began, memory=memory)
             _describe(record)
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.rmtree(sockets, ignore_errors=True)
-        raise
     return record
+
+
+def _planned(hypervisor: Hypervisor, store: CaseStore, view: CaptureView, name: str | None) -> CloneRecord:
+    identity = str(uuid.uuid4())
+    return CloneRecord(
+        name or _name(store, view, identity),
+        identity,
+        hypervisor.uri,
+        view.record.id,
+        str(store.path.resolve() / "clones" / identity),
+        str(_sockets(identity)),
+        time.time_ns(),
+        seconds=0.0,
+    )
+
+
+@contextlib.contextmanager
+def _no_files_on_error(record: CloneRecord) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(record.directory, ignore_errors=True)
+        shutil.rmtree(record.sockets, ignore_errors=True)
+        raise
 
 
 def _xml(
