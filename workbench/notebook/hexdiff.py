@@ -134,7 +134,7 @@ class HexDiff(Paged):
     def show(self, found: Differing, *, heading: str = "", note: str = "", facts: Sequence[Fact] = ()) -> None:
         """Show another difference."""
         self._found = found
-        told = f"{note}; {found.words}" if note else found.words
+        told = f"{found.words}; {note}" if note else found.words
         self.fill(heading, told, facts, len(found.rows))
 
     def page(self, first: int, count: int) -> list[list[Any]]:

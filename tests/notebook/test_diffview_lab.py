@@ -1,0 +1,168 @@
+"""DiffView in JupyterLab: tabs fill, rows and cells lead on, sliders move the moments, what is hostile does nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+pytest.importorskip("selenium")
+
+from axe import axe, keep
+from browser import requests_of
+from lab import Notebook
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+DATASET = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
+VIEW = """from workbench.case import Case
+from workbench.notebook import DiffView
+case = Case("intrusion")
+moments = list(case.moments())
+view = DiffView(moments[0], moments[-1])
+view"""
+HOSTILE = f"""import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+import difflib, ipywidgets
+from small import HOSTILE
+from workbench.notebook.hexdiff import HexDiff, differing
+from workbench.notebook.textdiff import TextDiff
+lines = [each.replace("\\n", " ") + "\\n" for each in HOSTILE] + [f"line {{at}}\\n" for at in range(500)]
+text = "".join(difflib.unified_diff(["x\\n"], lines, HOSTILE[0], HOSTILE[2]))
+told = dict(heading=HOSTILE[0], note=HOSTILE[2], facts=[(HOSTILE[4], HOSTILE[1], HOSTILE[0])])
+texts, hexes = TextDiff(text, **told), HexDiff(differing(bytes(8000), "".join(HOSTILE).encode()), **told)
+ipywidgets.VBox([texts, hexes])"""
+
+
+class Page:
+    """What is on the page."""
+
+    def __init__(self, browser: Chrome, notebook: Notebook) -> None:
+        self.browser, self.notebook = browser, notebook
+
+    def until(self, check: Any) -> None:
+        gone = [StaleElementReferenceException]
+        WebDriverWait(self.browser, 60, poll_frequency=0.1, ignored_exceptions=gone).until(lambda _: check())
+
+    def seen(self, selector: str) -> list[WebElement]:
+        script = "return [...document.querySelectorAll(arguments[0])].filter((each) => each.offsetParent)"
+        found: list[WebElement] = self.browser.execute_script(script, selector)
+        return found
+
+    def texts(self, selector: str) -> list[str]:
+        script = (
+            "return [...document.querySelectorAll(arguments[0])]"
+            ".filter((each) => each.offsetParent).map((each) => each.textContent)"
+        )
+        found: list[str] = self.browser.execute_script(script, selector)
+        return found
+
+    def told(self, code: str) -> str:
+        return str(self.notebook.ask(f"print({code})"))
+
+    def turn_to(self, title: str) -> None:
+        next(each for each in self.seen(".jupyter-widgets .lm-TabBar-tab") if each.text.strip() == title).click()
+        self.until(lambda: self.told("view.parts[view.tabs.selected_index].name") == title)
+        self.until(lambda: self.told("view.parts[view.tabs.selected_index].filled == view.ends") == "True")
+
+    def click_row(self, text: str) -> None:
+        """Click on the first row with a text, once it is there."""
+        self.until(lambda: any(text in each for each in self.texts(".wb-grid-row")))
+        at = next(at for at, each in enumerate(self.texts(".wb-grid-row")) if text in each)
+        self.seen(".wb-grid-row")[at].click()
+
+
+def wear(browser: Chrome, theme: str) -> None:
+    browser.execute_script("jupyterapp.commands.execute('apputils:change-theme', { theme: arguments[0] })", theme)
+    light = str(theme.endswith("Light")).lower()
+    WebDriverWait(browser, 20).until(lambda it: it.execute_script("return document.body.dataset.jpThemeLight") == light)
+    time.sleep(0.5)  # its style sheet comes after the attribute
+
+
+def test_the_recorded_intrusion(browser: Chrome, address: str, place: Path) -> None:
+    shutil.copytree(DATASET, place / "intrusion")
+    notebook = Notebook(browser, address, place, "diffview.ipynb", VIEW)
+    browser.set_window_size(1200, 1500)
+    notebook.run()
+    page = Page(browser, notebook)
+
+    # Files are there at once; a row shows how its text changed, marked by more than colour.
+    page.click_row("/etc/passwd")
+    page.until(lambda: any("sysupd" in each for each in page.texts(".wb-text tr.wb-added")))
+    assert page.texts(".wb-text tr.wb-added .wb-heard") == ["added"]
+    assert page.texts(".wb-text tr.wb-added .wb-sign span") == ["+", "added"]
+    assert axe(browser, ".wb-diff") == []
+    keep(browser, "diffview-files-light")
+
+    # Pages: a cell of the map filters the table, a row shows its bytes.
+    page.turn_to("pages")
+    page.until(lambda: page.seen(".wb-cells") and page.seen(".wb-grid-row"))
+    cells = page.seen(".wb-cells")[0]
+    cells.send_keys("n", Keys.ENTER)
+    page.until(lambda: page.told("len(view.parts[2].map.span)") == "2")
+    few, everything = page.told("len(view.parts[2].table.frame)"), page.told("len(view.diff.pages())")
+    assert 0 < int(few) < int(everything)
+    page.until(lambda: page.seen(".wb-grid-box")[0].get_attribute("aria-rowcount") == str(int(few) + 1))
+    page.seen(".wb-grid-row")[0].click()
+    page.until(lambda: page.seen(".wb-hex mark"))
+    assert axe(browser, ".wb-rammap, .wb-diff") == []
+    keep(browser, "diffview-pages-light")
+
+    # Zooming is answered by the kernel with a finer cut.
+    step = int(page.told("view.parts[2].map.step"))
+    cells.send_keys("+")
+    page.until(lambda: int(page.told("view.parts[2].map.step")) < step)
+
+    # A slider moves by keys and acts; the kernel moves it too.
+    before = page.told("view.b")
+    handle = page.seen(".noUi-handle")[1]
+    handle.send_keys(Keys.ARROW_LEFT)
+    page.until(lambda: page.told("view.b == moments[-2].id") == "True")
+    page.until(lambda: page.told("view.parts[2].filled == view.ends") == "True")
+    notebook.ask("view.b = moments[-1].id")
+    page.until(lambda: before[:8] in page.seen(".widget-readout")[1].text)
+
+    wear(browser, "JupyterLab Dark")
+    keep(browser, "diffview-pages-dark")
+    assert axe(browser, ".wb-rammap, .wb-diff") == []
+    wear(browser, "JupyterLab Light")
+    outside = [each for each in requests_of(browser) if not each.startswith((address, "data:", "blob:", "about:"))]
+    assert outside == []
+
+
+def test_what_a_guest_wrote_does_nothing_and_pages_turn(browser: Chrome, address: str, place: Path) -> None:
+    notebook = Notebook(browser, address, place, "diffs.ipynb", HOSTILE)
+    browser.set_window_size(1200, 1500)
+    notebook.run()
+    page = Page(browser, notebook)
+    page.until(lambda: len(page.seen(".wb-diff")) == 2)
+    assert browser.execute_script("return window.hacked ?? null") is None
+    assert browser.find_elements(By.CSS_SELECTOR, ".wb-diff :is(img, script, b)") == []
+    shown = "".join(page.texts(".wb-diff"))
+    assert not set(shown) & set("\x1b\x07\x00\r\u202e\u2066\u2028")
+    assert "<script>window.hacked=1</script>" in shown
+    assert axe(browser, ".wb-diff") == []
+
+    following = [each for each in page.seen(".wb-diff button") if each.text == "Next page"]
+    following[0].click()
+    page.until(lambda: page.told("texts.first") == "400")
+    page.until(lambda: "line 399" in page.texts(".wb-text tbody")[0])
+    assert not following[0].is_enabled()
+    page.seen(".wb-diff .wb-scroll")[1].send_keys("n")
+    page.until(lambda: page.told("hexes.first") == "128")
+    page.until(lambda: page.texts(".wb-hex tbody th")[0] == "00000800")
+    notebook.ask("texts.first = 0")
+    page.until(lambda: "window.hacked" in page.texts(".wb-text tbody")[0])
+    for theme in ("Dark", "Light"):
+        wear(browser, f"JupyterLab {theme}")
+        keep(browser, f"diffs-{theme.lower()}")
+        assert axe(browser, ".wb-diff") == []
