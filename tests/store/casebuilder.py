@@ -89,6 +89,30 @@ def extend(built: Built, writer: Writer, captures: int, seed: int = 2) -> None:
         built.records.append(record)
 
 
+def build_hot_case(path: Path, captures: int) -> Built:
+    """A guest that writes the same 30 pages again and again, and in each capture one more that then stays."""
+    store = CaseStore.create(path)
+    store.add_guest(GUEST, "demo")
+    built = Built(path)
+    rng = np.random.default_rng(11)
+    ram = blocks_of(rng, RAM.blocks, 4096)
+    disk = np.zeros((DISK.blocks, DISK.block_size), np.uint8)
+    with store.writer(GUEST) as writer:
+        writer.move_to(None)
+        for number in range(captures):
+            pages = np.arange(RAM.blocks) if number == 0 else np.append(np.arange(30), 30 + number % 270)
+            ram[pages] = touched(rng, ram[pages]) if number % 5 else blocks_of(rng, len(pages), 4096)
+            with writer.begin([RAM, DISK, XML]) as transaction:
+                transaction.put(RAM.name, pages, ram[pages])
+                transaction.put_stream(XML.name, b"<domain/>")
+                when, mode = START_NS + number * 2_000_000_000, CaptureMode.CONTINUOUS
+                record = transaction.commit(time_ns=when, mode=mode, reason="", facts={})
+            content = {RAM.name: ram.tobytes(), DISK.name: disk.tobytes()[: DISK.length], XML.name: b"<domain/>"}
+            built.content[record.id] = content
+            built.records.append(record)
+    return built
+
+
 def shaped(spec: RegionSpec, content: Content | None) -> NDArray[np.uint8]:
     """A region's content as blocks that can be written to."""
     blocks = np.zeros((spec.blocks, spec.block_size), np.uint8)

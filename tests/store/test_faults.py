@@ -214,7 +214,7 @@ def test_disks_past_the_bound_must_be_compared(built: Built) -> None:
         writer.move_to(built.ids[-1])
         writer.carry = Carry(limit=2 * 65536)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(local, "os", FailingOs(1, raising(errno.ENOSPC)))
+            patch.setattr(local, "os", FailingOs(2, raising(errno.ENOSPC)))
             with pytest.raises(StoreFullError):
                 capture(writer, 1)
         assert writer.must_compare == {DISK.name}
