@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "notebook"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from recorded import DATASET, HOSTILE

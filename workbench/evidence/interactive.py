@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -46,6 +47,8 @@ _PARTS = (
     ),
 )
 _VIEW, _STATE = (f"application/vnd.jupyter.widget-{each}+json" for each in ("view", "state"))
+_FONT = re.compile(r'\b\w\.p\+"[0-9a-f]{20}\.(?:woff2?|ttf|eot|svg)"')
+"""Icons' fonts beside the script: a page of one file has nothing beside it, and must not ask."""
 _ANONYMOUS = 'define(["@jupyter-widgets/base"]'
 _NAMED = 'define("anywidget",["@jupyter-widgets/base"]'
 _POLICY = (
@@ -69,7 +72,8 @@ def interactive_page(case: Path, template: Template, parameters: dict[str, str],
     """
     scripts = [*fetch(progress=progress), _anywidget()]
     notebook = run(template, parameters, case, progress, widgets=True)
-    state = notebook.metadata.get("widgets", {}).get(_STATE, {"state": {}, "version_major": 2, "version_minor": 0})
+    widgets = notebook.metadata.pop("widgets", {})  # nbconvert would write it a second time
+    state = widgets.get(_STATE, {"state": {}, "version_major": 2, "version_minor": 0})
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             _shown(output)
@@ -144,6 +148,7 @@ def _anywidget() -> str:
 
 
 def _inline(script: str) -> str:
+    script = _FONT.sub('"data:,"', script)
     return script.replace("\r\n", "\n").replace("</script", "<\\/script")  # the page's parser does the first as well
 
 
