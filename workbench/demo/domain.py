@@ -16,6 +16,7 @@ __all__ = ["AGENT_PORT", "SUPERVISOR_PORT", "DemoSpec", "console_log", "domain_x
 
 AGENT_PORT = "org.qemu.guest_agent.0"
 SUPERVISOR_PORT = "org.rewind.supervisor"
+MARK_PORT = "org.rewind.mark.0"
 _KERNEL_LINE = "console=ttyS0 panic=-1 quiet loglevel=4"
 
 
@@ -90,6 +91,22 @@ def supervisor_socket(directory: Path) -> Path:
         A path inside it.
     """
     return directory / "supervisor.sock"
+
+
+def mark_socket(directory: Path) -> Path:
+    """Give the unix socket of the port that the guest asks for captures on.
+
+    Parameters
+    ----------
+    directory : Path
+        The guest's directory.
+
+    Returns
+    -------
+    Path
+        A path inside it.
+    """
+    return directory / "mark.sock"
 
 
 def console_log(directory: Path) -> Path:
@@ -172,6 +189,10 @@ def domain_xml(spec: DemoSpec, image: DemoImage, directory: Path, accel: Literal
     <channel type='unix'>
       <source mode='bind' path={quoteattr(str(supervisor_socket(directory)))}/>
       <target type='virtio' name='{SUPERVISOR_PORT}'/>
+    </channel>
+    <channel type='unix'>
+      <source mode='bind' path={quoteattr(str(mark_socket(directory)))}/>
+      <target type='virtio' name='{MARK_PORT}'/>
     </channel>
 {_optional_devices(spec)}
   </devices>

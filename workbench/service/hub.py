@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from workbench.capture.triggers.alerts import SEVERITIES, read_alert
 from workbench.capture.triggers.event import Event
-from workbench.capture.triggers.gate import Gate, GateRules
+from workbench.capture.triggers.gate import Gate, GateRules, Verdict
 from workbench.case import Case, Clone, RewindPlan
 from workbench.errors import (
     ConfirmationError,
@@ -151,6 +151,7 @@ class Service:
             connect=settings.connect,
             find=self.running.find,
             free_bytes=settings.limits.free_bytes,
+            saw=self._triggered,
         )
         keeper.start()
         return keeper
@@ -187,15 +188,27 @@ class Service:
         if "event" not in rules.modes or SEVERITIES.index(severity) < SEVERITIES.index(least):
             return {"taken": False, "why": f"below {least}" if "event" in rules.modes else "event captures are off"}
         keeper.require_recording()  # an event that cannot be captured must not make its gate close
-        with self._lock:
-            gate = self._gates[rules.guest]
-            verdict = gate.decide(event, time.monotonic_ns())
-            keeper.tally.gates(gate.held_back)
+        verdict = self._decide(keeper, event)
         if not verdict.passes:
             return {"taken": False, "why": verdict.why, "folded": verdict.folded}
         self._note(caller, "event", "asked", guest=guest, name=event.name, reason=event.reason)
         answer = self._wait(self._send(keeper, event), _CAPTURE_S, caller, "event", guest)
         return {"taken": True, "capture": answer["capture"], "time_ns": answer["time_ns"], "folded": verdict.folded}
+
+    def _triggered(self, keeper: Keeper, event: Event) -> None:
+        """Take what a trigger source of a guest saw, in its keeper's thread; nobody waits for what comes of it."""
+        if "event" not in keeper.configuration.modes or not self._decide(keeper, event).passes:
+            return
+        guest = keeper.configuration.guest
+        self.audit.add(f"trigger:{event.source}", "event", "asked", guest=guest, name=event.name, reason=event.reason)
+        self._send(keeper, event)
+
+    def _decide(self, keeper: Keeper, event: Event) -> Verdict:
+        with self._lock:
+            gate = self._gates[keeper.configuration.guest]
+            verdict = gate.decide(event, time.monotonic_ns())
+            keeper.tally.gates(gate.held_back)
+        return verdict
 
     @staticmethod
     def _send(keeper: Keeper, event: Event) -> Any:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import errors
+from workbench.capture.triggers.event import Event
 from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, WorkbenchError
 from workbench.service.configuration import GuestConfiguration
 from workbench.service.pace import Pace
@@ -56,13 +57,23 @@ class Keeper:
         Looks for the running guest.
     free_bytes : int
         Free space of the case's volume below which intervals are stretched.
+    saw : callable
+        Hears what the guest's trigger sources saw, in the keeper's thread: it must not wait.
     """
 
     def __init__(
-        self, configuration: GuestConfiguration, *, case: Path, connect: str, find: Finder, free_bytes: int = 0
+        self,
+        configuration: GuestConfiguration,
+        *,
+        case: Path,
+        connect: str,
+        find: Finder,
+        free_bytes: int = 0,
+        saw: Callable[[Keeper, Event], None] = lambda _keeper, _event: None,
     ) -> None:
         self.tally = Tally()
         self._configuration = configuration
+        self._saw = saw
         self._case, self._connect, self._find, self._free = case, connect, find, free_bytes
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -201,8 +212,10 @@ class Keeper:
         except OSError as wrong:
             error = GuestError(f"no recorder could be started: {wrong.strerror}")
         else:
-            error = self._hear(channel)
-            self._finish(channel)
+            try:
+                error = self._hear(channel)
+            finally:
+                self._finish(channel)
         if isinstance(error, (GuestGoneError, GuestNotFoundError)):
             self._say("waiting", error.message)
             return None
@@ -221,7 +234,8 @@ class Keeper:
                 stdout=subprocess.DEVNULL,
             )
         channel = Channel(ours)
-        order = Order(str(self._case), self._connect, guest, self._seconds(), self._configuration.triggers.look_back_s)
+        triggers = self._configuration.triggers.model_dump(mode="json")
+        order = Order(str(self._case), self._connect, guest, self._seconds(), triggers)
         channel.send(order=asdict(order))
         self._channel = channel
         return channel
@@ -252,6 +266,8 @@ class Keeper:
                     future.set_exception(_error(message["error"]))
                 else:
                     future.set_result(message)
+        elif "event" in message:
+            self._saw(self, Event(**message["event"]))
         elif message.get("state") == "recording":
             self._say("recording", "")
 

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from workbench.case import Case, Recording, Rewound
 from workbench.errors import WorkbenchError
 from workbench.model import CaptureMode, Mark
 from workbench.progress import ProgressEvent
+from workbench.service.sources import begin, watching
 from workbench.service.wire import Channel
 
 __all__ = ["Order", "main", "tell_error"]
@@ -41,16 +42,15 @@ class Order:
         The case's path, libvirt's address, the guest's UUID.
     interval_s : float
         Between captures.
-    look_back_s : float
-        Captures of so many seconds before an event get a mark.
+    triggers : dict
+        JSON values of `TriggerSettings`.
     """
 
     case: str
     connect: str
     guest: str
     interval_s: float
-    look_back_s: float = 10.0
-    options: dict[str, Any] = field(default_factory=dict)
+    triggers: dict[str, Any] = field(default_factory=dict)
 
 
 def tell_error(error: WorkbenchError) -> dict[str, Any]:
@@ -72,15 +72,19 @@ class _Recorder:
     def __init__(self, channel: Channel, order: Order) -> None:
         self._channel = channel
         self._order = order
+        self._dirty = 0.0  # pages per second, between the last two captures
+        self._last_ns = 0
 
     def run(self) -> None:
         order = self._order
+        begin(order.triggers)
         with Case(Path(order.case), uri=order.connect) as case, case.record(order.guest, progress=self._progress) as it:
             self._recording = it
             self._loop = CaptureLoop(it.session, order.interval_s)
             threading.Thread(target=self._listen, name="orders", daemon=True).start()
             self._channel.send(state="recording")
-            self._loop.run(self._heard)
+            with watching(order.connect, order.guest, order.triggers, lambda: self._dirty, self._saw):
+                self._loop.run(self._heard)
 
     # Orders, in a thread of their own.
 
@@ -124,7 +128,7 @@ class _Recorder:
     def _look_back(self, event: Event, taken: str) -> None:
         """Mark the captures just before an event, which also keeps them from being pruned."""
         store, guest = self._recording.case.store, self._recording.guest.id
-        since = event.time_ns - int(self._order.look_back_s * 1e9)
+        since = event.time_ns - int(float(self._order.triggers.get("look_back_s", 0)) * 1e9)
         before = [each for each in store.captures(guest)[-200:] if since <= each.time_ns <= event.time_ns]
         for number, ref in enumerate(reversed([each for each in before if each.id != taken]), 1):
             name = f"{event.name}-{event.time_ns // 10**6}-before-{number}"
@@ -156,6 +160,10 @@ class _Recorder:
 
     # What is told.
 
+    def _saw(self, event: Event) -> None:
+        with contextlib.suppress(OSError):
+            self._channel.send(event=asdict(event))
+
     def _heard(self, tick: Tick) -> None:
         told: dict[str, Any] = {"late_s": tick.late_s, "skipped": tick.skipped, "at_ns": time.time_ns()}
         if tick.record is not None:
@@ -163,6 +171,9 @@ class _Recorder:
             names = ("pause_ns", "dirty_pages", "dirty_clusters", "stored_bytes", "tracker", "consistency")
             told |= {"capture": tick.record.id, "time_ns": tick.record.time_ns, "mode": str(tick.record.mode)}
             told |= {name: facts.get(name) for name in names}
+            seconds = (tick.record.time_ns - self._last_ns) / 1e9
+            self._dirty = facts["dirty_pages"] / seconds if self._last_ns and seconds > 0 else 0.0
+            self._last_ns = tick.record.time_ns
         if tick.error is not None:
             told["error"] = tell_error(tick.error)
         try:
