@@ -113,8 +113,8 @@ def _scan(
     hits.take_all()
     rows = [(view.record.id, *row) for row in hits.rows]
     frame = pd.DataFrame({name: [row[at] for row in rows] for at, name in enumerate(_COLUMNS)}).astype(_COLUMNS)
-    # Where two buffers meet, both see what crosses; a stretch that is scanned again gives its hits twice.
-    frame = frame.drop_duplicates(_PLACE).sort_values(_PLACE, ignore_index=True)
+    if rows:  # Where two buffers meet, both see what crosses; a stretch that is scanned again gives its hits twice.
+        frame = frame.drop_duplicates(_PLACE).sort_values(_PLACE, ignore_index=True)
     if hits.notes:
         frame.attrs["error"] = "; ".join(hits.notes)
     return frame

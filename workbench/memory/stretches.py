@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,19 +128,14 @@ class Stretches:
         content = self._read(self._region[part], self._page[part])
         begins = np.concatenate([[0], np.flatnonzero(np.diff(position) != 1) + 1]).astype(np.int64)
         ends = np.append(begins[1:], len(position))
-        before = self._neighbours(position[begins] - 1, slice(PAGE - EDGE, PAGE))
-        after = self._neighbours(position[ends - 1] + 1, slice(0, EDGE))
-        pieces: list[bytes] = []
-        bounds = np.empty((len(begins), 4), np.int64)
-        at = 0
+        edges = self._neighbours(np.concatenate([position[begins] - 1, position[ends - 1] + 1]), len(begins))
+        pieces: list[Any] = []
         for index, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
-            own = content[begin:end].tobytes()
-            lengths = (0, len(before[index]), len(own), len(after[index]))
-            bounds[index] = at + np.cumsum(lengths)
-            pieces += (before[index], own, after[index], _GAP)
-            at = int(bounds[index, 3]) + len(_GAP)
-        start, first, last, end = bounds.T
-        return Buffer(b"".join(pieces), start, first, last, end, position[begins])
+            pieces += (edges[index], content[begin:end].reshape(-1), edges[len(begins) + index], _GAP)
+        lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+        bounds = np.cumsum(lengths).reshape(-1, 4)
+        first, last, end = bounds[:, 0], bounds[:, 1], bounds[:, 2]
+        return Buffer(b"".join(pieces), first - lengths[::4], first, last, end, position[begins])
 
     def _read(self, regions: NDArray[np.int64], pages: I64) -> NDArray[np.uint8]:
         content = np.empty((len(pages), PAGE), np.uint8)
@@ -148,8 +144,11 @@ class Stretches:
             content[mine] = self._view.region(self._names[number]).read_blocks(pages[mine])
         return content
 
-    def _neighbours(self, positions: I64, part: slice) -> list[bytes]:
-        """Return a part of each page, nothing where there is none; one read per region."""
+    def _neighbours(self, positions: I64, before: int) -> list[bytes]:
+        """Return the end of each of the first `before` pages, the beginning of the others; nothing where there is none.
+
+        One read per region: pages before and behind a stretch are mostly in one frame of the store.
+        """
         found = [b""] * len(positions)
         places: dict[str, list[tuple[int, int]]] = {}
         for index, position in enumerate(positions.tolist()):
@@ -159,7 +158,7 @@ class Stretches:
         for name, wanted in places.items():
             content = self._view.region(name).read_blocks(np.array([page for _, page in wanted], np.int64))
             for (index, _), page in zip(wanted, content, strict=True):
-                found[index] = page[part].tobytes()
+                found[index] = (page[-EDGE:] if index < before else page[:EDGE]).tobytes()
         return found
 
     def _place(self, position: int) -> Place | None:
