@@ -7,6 +7,7 @@ it. Refuses to print, and to do anything destructive that was not planned first.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
@@ -41,10 +42,11 @@ from workbench.progress import Progress, silent
 from workbench.rewind.clone import CloneRecord, list_clones, remove_clone, start_clone
 from workbench.rewind.in_place import Rewound
 from workbench.rewind.plan import RewindPlan, plan_rewind, plan_undo
-from workbench.store import CaseStore, RegionFile
+from workbench.store import CaseStore, PrunePlan, RegionFile, plan_prune
 from workbench.timeline import Timeline
 from workbench.timeline.current import current_capture
 from workbench.timeline.links import link_to, linked
+from workbench.timeline.retention import HOLD, Retention, choose
 
 __all__ = [
     "Case",
@@ -52,7 +54,9 @@ __all__ = [
     "Diff",
     "Finding",
     "Moment",
+    "PrunePlan",
     "Recording",
+    "Retention",
     "RewindPlan",
     "Rewound",
     "Tick",
@@ -301,6 +305,61 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase):
         mark = Mark(name, found.record.guest, found.record.time_ns, found.id, kind, note)
         self.store.add_mark(mark)
         return mark
+
+    # Keeping.
+
+    def hold(self, moment: str | Moment = "latest", note: str = "", guest: str | None = None) -> Mark:
+        """Keep a moment whatever the retention says, until it is released."""
+        found = moment if isinstance(moment, Moment) else self.moment(moment, guest)
+        return self.mark(f"hold-{found.id[:12]}", found, note=note, kind=HOLD)
+
+    def release(self, moment: str | Moment, guest: str | None = None) -> list[Mark]:
+        """End the holds of a moment; return them.
+
+        Raises
+        ------
+        UsageError
+            If it is not held.
+        """
+        found = moment if isinstance(moment, Moment) else self.moment(moment, guest)
+        holds = [each for each in self.store.marks(found.guest.id) if (each.kind, each.capture) == (HOLD, found.id)]
+        if not holds:
+            raise UsageError("the moment is not held", capture=found.id, cure="See the marks of the timeline.")
+        for each in holds:
+            self.store.remove_mark(each)
+        return holds
+
+    def retained(
+        self, retention: Retention | str, guest: str | None = None, *, now_ns: int | None = None
+    ) -> pd.DataFrame:
+        """Return which captures a retention keeps, and why; columns as `choose` documents."""
+        rules = retention if isinstance(retention, Retention) else Retention.parse(retention)
+        timeline = Timeline(self.store, self.guest(guest).id)
+        cloned = {clone.capture: f"the clone {clone.name} runs from it" for clone in list_clones(self.store)}
+        now = time.time_ns() if now_ns is None else now_ns
+        return choose(rules, timeline.records(), timeline.marks(), cloned, now)
+
+    def plan_prune(
+        self,
+        retention: Retention | str,
+        guest: str | None = None,
+        *,
+        now_ns: int | None = None,
+        progress: Progress = silent,
+    ) -> PrunePlan:
+        """Return the plan of dropping what a retention does not keep; print it, then `plan.execute()`.
+
+        Parameters
+        ----------
+        retention : Retention or str
+            `all for 10m, 1m for 1d, 1h for 30d, at most 50 GB`.
+
+        Raises
+        ------
+        UsageError, DamagedError
+        """
+        chosen = self.retained(retention, guest, now_ns=now_ns)
+        return plan_prune(self.store, self.guest(guest).id, set(chosen.loc[~chosen["keep"], "capture"]), progress)
 
     def check(self, *, progress: Progress = silent) -> list[Damage]:
         """Read everything and return every damage; empty where the case is whole."""

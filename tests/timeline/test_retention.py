@@ -102,7 +102,7 @@ def test_limits_that_are_none_are_refused(limit: int) -> None:
 def test_tiers_thin_with_age() -> None:
     """Two hours at 10 s: all of the last 10 minutes, then one a minute for an hour, then nothing but the first."""
     records = line(721, 10)
-    frame = choose(Retention.parse("all for 10m, 1m for 1h"), records, [], [], NOW)
+    frame = choose(Retention.parse("all for 10m, 1m for 1h"), records, [], {}, NOW)
     ages = sorted((NOW - record.time_ns) // S for record in records if record.id in kept(frame))
     assert ages == [*range(0, 601, 10), *range(660, 3601, 60), 7200]
     told = reasons(frame)
@@ -129,7 +129,7 @@ def test_what_is_protected() -> None:
         Mark("rewind-1", GUEST, NOW - 2600 * S, identity(4), "rewind", f"safety={identity(6)}"),
         Mark("gone", GUEST, NOW, identity(99)),
     ]
-    safe = protected(records, marks, [identity(7)])
+    safe = protected(records, marks, {identity(7): "a clone runs from it"})
     assert {int(each, 16): why for each, why in safe.items()} == {
         0: "first of the guest",
         2: "mark alert",
@@ -142,26 +142,26 @@ def test_what_is_protected() -> None:
         20: "first of branch 1",
         21: "newest of branch 1",
     }
-    frame = choose(Retention.parse("all for 1s"), records, marks, [identity(7)], NOW)
+    frame = choose(Retention.parse("all for 1s"), records, marks, {identity(7): "a clone runs from it"}, NOW)
     assert kept(frame) == set(safe)
 
 
 def test_the_limit_takes_the_oldest_first() -> None:
     records = line(10, 10)
-    frame = choose(Retention.parse("all for 1h, at most 500"), records, [], [], NOW)
+    frame = choose(Retention.parse("all for 1h, at most 500"), records, [], {}, NOW)
     assert kept(frame) == {identity(number) for number in (0, 6, 7, 8, 9)}
     assert reasons(frame)[1] == "over the limit of bytes"
     assert frame.attrs["over"] == 0
 
 
 def test_a_limit_that_cannot_be_held_is_told() -> None:
-    frame = choose(Retention.parse("all for 1h, at most 150"), line(10, 10), [], [], NOW)
+    frame = choose(Retention.parse("all for 1h, at most 150"), line(10, 10), [], {}, NOW)
     assert kept(frame) == {identity(0), identity(9)}
     assert frame.attrs["over"] == 50
 
 
 def test_nothing_of_nothing() -> None:
-    frame = choose(Retention.parse("all for 1h"), [], [], [], NOW)
+    frame = choose(Retention.parse("all for 1h"), [], [], {}, NOW)
     assert frame.empty
     assert frame.attrs["over"] == 0
 
@@ -178,7 +178,7 @@ LIMITS = st.none() | st.integers(1, 3000)
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[list[CaptureRecord], list[Mark], list[CaptureId]]:
+def histories(draw: st.DrawFn) -> tuple[list[CaptureRecord], list[Mark], dict[CaptureId, str]]:
     ages = draw(st.lists(st.integers(-20, 1000), min_size=1, max_size=40))
     records = []
     for number, age in enumerate(sorted(ages, reverse=True)):
@@ -190,7 +190,7 @@ def histories(draw: st.DrawFn) -> tuple[list[CaptureRecord], list[Mark], list[Ca
         Mark(f"m{number}", GUEST, records[number].time_ns, draw(st.none() | st.just(identity(number))))
         for number in draw(st.lists(numbers, max_size=3))
     ]
-    return records, marks, [identity(number) for number in draw(st.lists(numbers, max_size=2))]
+    return records, marks, {identity(number): "held" for number in draw(st.lists(numbers, max_size=2))}
 
 
 def made(tiers: str, limit: int | None) -> Retention:
@@ -244,5 +244,5 @@ def test_it_is_monotone(history: tuple, tiers: str, limit: int, more: int, later
     frame = choose(made(tiers, limit), records, marks, holds, NOW)
     assert kept(frame) <= kept(choose(made(tiers, limit + more), records, marks, holds, NOW))
     unlimited = kept(choose(made(tiers, None), records, marks, holds, NOW))
-    assert unlimited <= kept(choose(made(tiers, None), records, marks, [*holds, records[0].id], NOW))
+    assert unlimited <= kept(choose(made(tiers, None), records, marks, {**holds, records[0].id: "held"}, NOW))
     assert kept(choose(made(tiers, None), records, marks, holds, NOW + later_s * S)) <= unlimited

@@ -200,6 +200,7 @@ class CaptureSession:
         After this a pause only has to copy what the guest writes from now on.
         """
         self._follow_shape()
+        self.writer.catch_up()  # here, not in the pause
         for disk in self.disks:
             if disk.threaded and (self._suspect or bitmap_state(self.guest.monitor, disk) is None):
                 self._read_live_disk(disk)

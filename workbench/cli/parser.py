@@ -22,6 +22,7 @@ from workbench.cli import (
     guests,
     history,
     lifelines,
+    prune,
     report,
     rewind,
     serve,
@@ -134,6 +135,7 @@ def _build_parser() -> argparse.ArgumentParser:
         rewind,
         undo,
         clone,
+        prune,
         check,
     ):
         verb.add(verbs, cased)

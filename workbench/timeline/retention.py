@@ -7,7 +7,7 @@ the limit: it says then that the limit cannot be held.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
@@ -157,7 +157,7 @@ def _bytes(text: str) -> int:
 
 
 def protected(
-    captures: Sequence[CaptureRecord], marks: Iterable[Mark], holds: Collection[CaptureId] = ()
+    captures: Sequence[CaptureRecord], marks: Iterable[Mark], holds: Mapping[CaptureId, str]
 ) -> dict[CaptureId, str]:
     """Return the captures that are never dropped, and why.
 
@@ -167,12 +167,12 @@ def protected(
         All of one guest.
     marks : iterable of Mark
         All of that guest; those of kind `HOLD` hold what they name.
-    holds : collection of CaptureId
-        Held by others: what clones run from.
+    holds : mapping of CaptureId to str
+        Held by others (what clones run from), and why.
     """
     order = sorted(captures, key=_age)
     known = {record.id for record in order}
-    reasons: dict[CaptureId, str] = dict.fromkeys(holds, "a clone runs from it")
+    reasons: dict[CaptureId, str] = dict(holds)
     refs = [CaptureRef(record.time_ns, record.id) for record in order]
     for mark in marks:
         reasons |= dict.fromkeys(_shown(mark, refs), "held" if mark.kind == HOLD else f"mark {mark.name}")
@@ -202,7 +202,7 @@ def choose(
     retention: Retention,
     captures: Sequence[CaptureRecord],
     marks: Iterable[Mark],
-    holds: Collection[CaptureId],
+    holds: Mapping[CaptureId, str],
     now_ns: int,
 ) -> pd.DataFrame:
     """Choose which captures of a guest to keep.
