@@ -15,9 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
+from workbench.bench.browser import chromium, forget, requests_of
+
+__all__ = ["PAGE", "chromium", "forget", "page_of", "requests_of", "served"]
 
 PAGE = (Path(__file__).parent / "page.html").read_text()
 BINARY = ("columns", "fresh")
@@ -66,36 +66,3 @@ def served(files: dict[str, tuple[str, str]]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-@contextmanager
-def chromium() -> Iterator[webdriver.Chrome]:
-    """A browser for which no other machine exists."""
-    options = Options()
-    options.binary_location = "/usr/bin/chromium"
-    for word in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--window-size=1100,900",
-        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-    ):  # fmt: skip
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    browser = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
-    try:
-        yield browser
-    finally:
-        browser.quit()
-
-
-def forget(browser: webdriver.Chrome) -> None:
-    """Leave the page and drop what was logged."""
-    browser.get("about:blank")
-    browser.set_window_size(1100, 900)
-    for kind in ("performance", "browser"):
-        browser.get_log(kind)
-
-
-def requests_of(browser: webdriver.Chrome) -> list[str]:
-    """The addresses that pages asked for since the last look."""
-    entries = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]
-    return [each["params"]["request"]["url"] for each in entries if each["method"] == "Network.requestWillBeSent"]

@@ -23,6 +23,7 @@ from workbench.bench.forensics import forensics
 from workbench.bench.history import resolving
 from workbench.bench.host import host_facts
 from workbench.bench.memory import memory
+from workbench.bench.notebooks import notebooks
 from workbench.bench.pause import pause_dirty, pause_quiet
 from workbench.bench.result import Result
 from workbench.bench.setting import Bench
@@ -47,6 +48,7 @@ FIGURES: dict[str, Callable[[Bench], Sequence[Result]]] = {
     "memory": memory,
     "forensics": forensics,
     "disks": disks,
+    "notebooks": notebooks,
 }
 """By the name that `--only` takes; in the order in which they are told."""
 

@@ -1,0 +1,50 @@
+"""Headless Chromium for which no other machine exists; what its pages ask for is read from its own log.
+
+Tests of the notebook use it too. Refuses to resolve any name but 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+
+__all__ = ["chromium", "forget", "requests_of"]
+
+
+@contextmanager
+def chromium() -> Iterator[webdriver.Chrome]:
+    """Start a browser; it ends with the body."""
+    options = Options()
+    options.binary_location = "/usr/bin/chromium"
+    for word in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--window-size=1100,900",
+        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    ):  # fmt: skip
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    browser = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+def forget(browser: webdriver.Chrome) -> None:
+    """Leave the page and drop what was logged."""
+    browser.get("about:blank")
+    browser.set_window_size(1100, 900)
+    for kind in ("performance", "browser"):
+        browser.get_log(kind)  # type: ignore[no-untyped-call]
+
+
+def requests_of(browser: webdriver.Chrome) -> list[str]:
+    """Return the addresses that pages asked for since the last look."""
+    logged = browser.get_log("performance")  # type: ignore[no-untyped-call]
+    entries = [json.loads(each["message"])["message"] for each in logged]
+    return [each["params"]["request"]["url"] for each in entries if each["method"] == "Network.requestWillBeSent"]
