@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo lab test bench check setup system image clean help
+.PHONY: demo lab test bench check setup system image interactive clean help
 
 help:
 	@sed -n 's/^# \(.*\)/\1/p; s/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | head -20
@@ -18,7 +18,7 @@ demo: setup ## play an intrusion on a real guest, and rewind it
 lab: $(STAMP) ## JupyterLab with the quickstart notebook open
 	@.ci/lab
 
-test: setup check ## every check, every test, on real guests
+test: setup interactive check ## every check, every test, on real guests
 	@.ci/test
 
 bench: setup ## measure captures, rewinds and the store
@@ -37,6 +37,9 @@ system:
 
 image: $(STAMP)
 	@$(BIN)/python -m workbench.demo.image
+
+interactive: $(STAMP) ## what interactive reports are made of, by npm
+	@$(BIN)/python -m workbench.evidence.interactive
 
 $(STAMP): pyproject.toml constraints.txt | system
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found; set PYTHON=..." >&2; exit 1; }

@@ -23,7 +23,7 @@ from workbench.demo import story
 from workbench.demo.domain import DemoSpec
 from workbench.demo.guest import DemoGuest
 from workbench.demo.traces import MemoryReport, look_at_disk, look_into_memory
-from workbench.errors import WorkbenchError
+from workbench.errors import UsageError, WorkbenchError
 
 __all__ = ["main"]
 
@@ -33,7 +33,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--connect", default="qemu:///session", metavar="URI", help="libvirt address (default %(default)s)"
     )
-    parser.add_argument("--case", type=Path, metavar="DIR", help="keep the case here (default: a temporary one)")
+    parser.add_argument(
+        "--case", type=Path, metavar="DIR", help="keep the case here, and a report beside it (default: a temporary one)"
+    )
     parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between captures (default 2)")
     parser.add_argument("--memory", type=int, default=512, metavar="MIB", help="memory of the guest (default 512)")
     return parser.parse_args(words)
@@ -94,7 +96,16 @@ def _intruder(report: MemoryReport) -> Table:
     return table
 
 
+def _report_of(place: Path) -> Path:
+    """Return where the report of a case that is kept goes, before anything is done."""
+    target = place.with_name(f"{place.name}.report.html")
+    if target.exists():
+        raise UsageError("a report is there already", path=str(target), cure="Move it, or name another case.")
+    return target
+
+
 def _tell(console: Console, arguments: argparse.Namespace, place: Path) -> None:
+    report = _report_of(place) if arguments.case else None
     spec = DemoSpec(name=f"rewind-demo-{os.getpid()}", memory_mib=arguments.memory)
     console.print("Booting the demo guest ...")
     with DemoGuest.boot(spec, arguments.connect) as guest, Case.create(place, uri=arguments.connect) as case:
@@ -122,6 +133,8 @@ def _tell(console: Console, arguments: argparse.Namespace, place: Path) -> None:
         damages = case.check()
         if damages:
             raise WorkbenchError("the case is damaged", damages=[damage.what for damage in damages])
+        if report is not None:
+            console.print(f"A report: {case.report(report, story.BEFORE)}", soft_wrap=True, markup=False)
         console.print("The case was checked, byte for byte: whole. Nothing is left running.")
 
 

@@ -167,3 +167,10 @@ def _data(kind: str, value: Any) -> str:
 def _policy(scripts: Sequence[str]) -> str:
     digests = (base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts)
     return _POLICY.format(hashes=" ".join(f"'sha256-{each}'" for each in digests))
+
+
+if __name__ == "__main__":  # make interactive
+    try:
+        fetch()
+    except UnsupportedError as error:
+        raise SystemExit(str(error)) from error
