@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,31 @@ def test_what_each_tab_asks_is_asked_once() -> None:
         explorer.show(title)
         assert explorer.wait(LIMIT)
     assert len(asked) == len(TABS)
+
+
+def test_cancel_ends_the_question_that_is_answered() -> None:
+    asked, ended = threading.Event(), threading.Event()
+
+    class Slow(Told):
+        class Answering:
+            class Analyst:
+                close = ended.set
+
+            analyst = Analyst
+
+        case = Answering
+
+        def vol(self, plugin: str, **arguments: Any) -> pd.DataFrame:
+            asked.set()
+            ended.wait(LIMIT)
+            raise UsageError("the worker died")
+
+    moment: Any = Slow(pd.DataFrame())
+    explorer = Explorer(moment)
+    assert asked.wait(LIMIT)
+    explorer.work._button.click()
+    assert ended.is_set()
+    assert (explorer.work.words, explorer.work.error) == ("Cancelled.", "")
 
 
 def test_a_tree_loses_no_process() -> None:
