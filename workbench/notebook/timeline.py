@@ -20,7 +20,7 @@ import traitlets
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.notebook.front import module, style
-from workbench.notebook.history import History, Source, count_captures, read_history
+from workbench.notebook.history import PREFIX, History, Source, count_captures, read_history
 from workbench.notebook.picture import as_image, timeline_picture
 from workbench.notebook.runs import clones_of
 from workbench.notebook.still import STATIC, Still
@@ -83,7 +83,7 @@ class Timeline(Still, anywidget.AnyWidget):
         self._every = every
         self._refreshing = threading.Lock()
         self._poller: threading.Thread | None = None
-        self._history = read_history(case, self._guests)
+        self._keep(read_history(case, self._guests))
         self._based = len(self._history.frame)
         self._seen = self._sign()
         super().__init__(**self._traits_of(self._history), columns=self._history.columns())
@@ -114,7 +114,7 @@ class Timeline(Still, anywidget.AnyWidget):
 
     def newest(self) -> str:
         """Return the id of the newest capture, or ""."""
-        return str(self._history.ids[-1]) if self._history.ids else ""
+        return str(self._history.frame["id"].iloc[-1]) if len(self._history.frame) else ""
 
     @property
     def brushed(self) -> tuple[pd.Timestamp, pd.Timestamp] | None:
@@ -166,7 +166,8 @@ class Timeline(Still, anywidget.AnyWidget):
                 return 0
             before = self._history
             now = read_history(self.case, self._guests, before)
-            self._history, self._seen = now, seen
+            self._keep(now)
+            self._seen = seen
             goes_on = now.goes_on_from(before) and len(now.frame) - self._based <= _REBASE
             self._based = self._based if goes_on else len(now.frame)
             with self.hold_sync():
@@ -194,7 +195,12 @@ class Timeline(Still, anywidget.AnyWidget):
         return counts, clones_of(self.case)
 
     def _row(self, capture: str) -> Any:
-        return self._history.frame[self._history.frame["id"] == capture].iloc[0]
+        return self._history.frame.iloc[self._places[capture[:PREFIX]]]
+
+    def _keep(self, history: History) -> None:
+        """Take a history, and where in it each capture is: a choice among 100,000 must not look at them all."""
+        self._history = history
+        self._places = {str(capture)[:PREFIX]: at for at, capture in enumerate(history.ids)}
 
     # Traits.
 
@@ -203,7 +209,11 @@ class Timeline(Still, anywidget.AnyWidget):
         asked = str(proposal["value"])
         if not asked:
             return ""
-        found = [each for each in self._history.ids if each.startswith(asked)] if len(asked) >= 4 else []
+        if len(asked) >= PREFIX and (place := self._places.get(asked[:PREFIX])) is not None:
+            whole = str(self._history.frame["id"].iloc[place])
+            found = [whole] if whole.startswith(asked) else []
+        else:
+            found = [each for each in self._history.ids if each.startswith(asked)] if len(asked) >= 4 else []
         if len(found) != 1:
             raise traitlets.TraitError(f"{len(found)} captures begin with {inert(asked, 64)!r}")
         return found[0]
