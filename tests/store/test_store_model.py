@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from workbench.errors import StoreError, StoreFullError, UsageError
 from workbench.model import CaptureId, CaptureMode, RegionKind, RegionSpec
-from workbench.store import CaseStore, Transaction, Writer
+from workbench.store import CaseStore, Transaction, Writer, plan_prune
 from workbench.store.local import _LocalStaging
 from workbench.store.packing import PackWriter
 
@@ -194,6 +194,40 @@ class StoreMachine(RuleBasedStateMachine):
         self.writer = self.store.writer(GUEST)
         self.move(data)
 
+    # Pruning, with the writer open: it is idle meanwhile, so what it may name is left to a later prune.
+
+    @precondition(lambda self: self.committed)
+    @rule(data=st.data(), own=st.booleans())
+    def prune(self, data: st.DataObject, own: bool) -> None:
+        store = self.store if own else CaseStore.open(self.directory / "case")
+        newest = store.captures(GUEST)[-1].id
+        free = sorted(set(self.committed) - {newest, self.writer.parent})
+        drop = data.draw(st.sets(st.sampled_from(free), max_size=8)) if free else set()
+        parent = self.writer.parent
+        done = plan_prune(store, GUEST, drop).execute(patience_s=0)
+        assert not done.complete
+        self.committed = {each: content for each, content in self.committed.items() if each not in drop}
+        assert self.writer.parent == parent
+        if data.draw(st.booleans()):
+            self.writer.catch_up()
+
+    @precondition(lambda self: self.committed)
+    @rule(data=st.data())
+    def prune_alone(self, data: st.DataObject) -> None:
+        """With no writer open everything is swept: nothing is left that no capture needs."""
+        self.writer.close()
+        newest = self.store.captures(GUEST)[-1].id
+        free = sorted(set(self.committed) - {newest})
+        drop = data.draw(st.sets(st.sampled_from(free), max_size=8)) if free else set()
+        assert plan_prune(self.store, GUEST, drop).execute(patience_s=0).complete
+        self.committed = {each: content for each, content in self.committed.items() if each not in drop}
+        deltas = {path.name.removesuffix(".delta") for path in self.directory.glob("case/guests/*/deltas/*")}
+        assert deltas == set(self.committed)
+        again = plan_prune(self.store, GUEST, [])
+        assert (again.remove, again.rewrite, again.rebase) == (0, 0, 0)
+        self.writer = self.store.writer(GUEST)
+        self.move(data)
+
     # What must hold.
 
     @precondition(lambda self: self.committed)
@@ -231,7 +265,11 @@ class StoreMachine(RuleBasedStateMachine):
         start = here
         depth = self.store.record(start).depth
         while here is not None:
-            assert self.store.ancestor(start, depth) == here
+            if here in self.committed:
+                assert self.store.ancestor(start, depth) == here
+            else:
+                with pytest.raises(UsageError, match="was pruned"):
+                    self.store.ancestor(start, depth)
             here, depth = self.parents[here], depth - 1
 
     @rule()
