@@ -123,13 +123,13 @@ def test_the_recorded_intrusion(browser: Chrome, address: str, place: Path) -> N
     page.until(lambda: int(page.told("view.parts[2].map.step")) < step)
 
     # A slider moves by keys and acts; the kernel moves it too.
-    before = page.told("view.b")
+    before = page.told("view.sliders[1].slider.label")
     handle = page.seen(".noUi-handle")[1]
     handle.send_keys(Keys.ARROW_LEFT)
     page.until(lambda: page.told("view.b == moments[-2].id") == "True")
     page.until(lambda: page.told("view.parts[2].filled == view.ends") == "True")
     notebook.ask("view.b = moments[-1].id")
-    page.until(lambda: before[:8] in page.seen(".widget-readout")[1].text)
+    page.until(lambda: before == page.seen(".widget-readout")[1].text)
 
     wear(browser, "JupyterLab Dark")
     keep(browser, "diffview-pages-dark")

@@ -23,7 +23,7 @@ from workbench.notebook.rammap import RamMap
 from workbench.notebook.reprs import diff_html
 from workbench.notebook.still import STATIC, Still
 from workbench.notebook.table import Table
-from workbench.notebook.text import inert, markup
+from workbench.notebook.text import inert, markup, when
 from workbench.notebook.textdiff import TextDiff
 from workbench.notebook.work import Work
 from workbench.progress import Progress, ProgressEvent
@@ -261,7 +261,7 @@ class DiffView(Still, ipywidgets.VBox):  # type: ignore[misc]
 
     @property
     def words(self) -> str:
-        """How far the second moment is from the first."""
+        """Which two moments are compared, and how far apart they are."""
         return str(self._label.value)
 
     def turn_to(self, name: str) -> None:
@@ -330,10 +330,11 @@ class DiffView(Still, ipywidgets.VBox):  # type: ignore[misc]
     def _moved(self, _change: Any) -> None:
         if not (self.a and self.b):
             return
-        first, last = (self.case.moment(f"id:{each}", self.guest.id).time for each in self.ends)
-        seconds = (last - first).total_seconds()
-        came = "" if seconds >= 0 else ": what went is shown as what came"
-        self._label.value = f"{abs(seconds):,.1f} s {'later' if seconds >= 0 else 'earlier'}{came}"
+        first, last = (self.case.moment(f"id:{each}", self.guest.id).record.time_ns for each in self.ends)
+        seconds = (last - first) / 1e9
+        apart = f"{abs(seconds):,.1f} s {'later' if seconds >= 0 else 'earlier: what went is shown as what came'}"
+        # Times and ids alone: a label typesets formulas, and names of marks may hold some.
+        self._label.value = f"{when(first)} ({self.a[:8]}) to {when(last)} ({self.b[:8]}), {apart}"
         self._fill()
 
 

@@ -47,7 +47,7 @@ class CaptureSlider(ipywidgets.HBox):  # type: ignore[misc]
         self._name, self._settling = name, False
         self.slider = ipywidgets.SelectionSlider(
             options=self._options(capture), value=capture, continuous_update=False, description=name,
-            layout={"width": "auto", "flex": "1 1 auto"}, style={"description_width": "2em"},
+            layout={"width": "auto", "flex": "1 1 auto"}, style={"description_width": "3em"},
         )  # fmt: skip
         self._buttons = [self._button(-1, "Previous"), self._button(1, "Next")]
         super().__init__([self._buttons[0], self.slider, self._buttons[1]], capture=capture)
@@ -120,5 +120,6 @@ class CaptureSlider(ipywidgets.HBox):  # type: ignore[misc]
         return [(self._label(self._captures[each]), str(self._captures[each].id)) for each in places]
 
     def _label(self, ref: CaptureRef) -> str:
-        mark = self._marks.get(str(ref.id), "")
-        return f"{when(ref.time_ns)} {ref.id[:8]}" + (f" {mark}" if mark else "")
+        mark, at = self._marks.get(str(ref.id), ""), when(ref.time_ns)
+        # There is room for about 20 characters: the mark tells most, and the date stands elsewhere.
+        return f"{mark} {at[11:19]}" if mark else f"{at[11:]} {ref.id[:6]}"
