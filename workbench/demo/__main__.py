@@ -105,7 +105,7 @@ def _report_of(place: Path) -> Path:
 
 
 def _tell(console: Console, arguments: argparse.Namespace, place: Path) -> None:
-    report = _report_of(place) if arguments.case else None
+    page = _report_of(place) if arguments.case else None
     spec = DemoSpec(name=f"rewind-demo-{os.getpid()}", memory_mib=arguments.memory)
     console.print("Booting the demo guest ...")
     with DemoGuest.boot(spec, arguments.connect) as guest, Case.create(place, uri=arguments.connect) as case:
@@ -133,8 +133,8 @@ def _tell(console: Console, arguments: argparse.Namespace, place: Path) -> None:
         damages = case.check()
         if damages:
             raise WorkbenchError("the case is damaged", damages=[damage.what for damage in damages])
-        if report is not None:
-            console.print(f"A report: {case.report(report, story.BEFORE)}", soft_wrap=True, markup=False)
+        if page is not None:
+            console.print(f"A report: {case.report(page, story.BEFORE)}", soft_wrap=True, markup=False)
         console.print("The case was checked, byte for byte: whole. Nothing is left running.")
 
 
