@@ -25,6 +25,7 @@ from workbench.bench.host import host_facts
 from workbench.bench.memory import memory
 from workbench.bench.notebooks import notebooks
 from workbench.bench.pause import pause_dirty, pause_quiet
+from workbench.bench.pruning import pruning
 from workbench.bench.result import Result
 from workbench.bench.setting import Bench
 from workbench.bench.slowdown import slowdown
@@ -45,6 +46,7 @@ FIGURES: dict[str, Callable[[Bench], Sequence[Result]]] = {
     "share": clone_memory,
     "storage": storage,
     "history": resolving,
+    "prune": pruning,
     "memory": memory,
     "forensics": forensics,
     "disks": disks,
