@@ -44,7 +44,7 @@ def service(kept: DemoGuest, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "guest": kept.name,
         "interval_s": 60,
         "triggers": {
-            "thresholds": [{"measure": "cpu", "above": 0.8, "over_s": 3}],
+            "thresholds": [{"measure": "cpu", "above": 0.25, "over_s": 2}],
             "gate": {"debounce_s": 0.5, "cool_down_s": 1},
             "look_back_s": 0,
         },
@@ -79,7 +79,7 @@ def test_words_of_trouble_on_the_console_are_a_capture(service: Service, kept: D
 
 
 def test_a_processor_that_is_busy_for_long_enough_is_a_capture(service: Service, kept: DemoGuest) -> None:
-    kept.run("(end=$(( $(date +%s) + 15 )); while [ $(date +%s) -lt $end ]; do :; done) >/dev/null 2>&1 &")
+    kept.run("(end=$(( $(date +%s) + 30 )); while [ $(date +%s) -lt $end ]; do :; done) >/dev/null 2>&1 &")
     until(lambda: marked(service, "cpu-high-"), 40)
 
 
