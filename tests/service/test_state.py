@@ -15,6 +15,7 @@ from workbench.service.configuration import Configuration, ConfigurationBook, Gu
 from workbench.service.identity import Role, Tokens
 from workbench.service.pace import Pace
 from workbench.service.settings import read_settings
+from workbench.timeline.retention import Retention
 
 
 def test_every_version_of_a_configuration_stays(tmp_path: Path):
@@ -59,6 +60,8 @@ def test_a_damaged_configuration_is_named(tmp_path: Path):
         {"guest": "a", "interval_s": 0.01},
         {"guest": "a", "interval": 2},
         {"guest": "a", "retention": {"tiers": [{"every": "1x", "for": "1d"}]}},
+        {"guest": "a", "retention": {"tiers": [{"for": "1d"}, {"every": "1m", "for": "1h"}]}},
+        {"guest": "a", "retention": {"max_bytes": 1 << 30}},
         {"guest": "a", "triggers": {"console": {"bad": "("}}},
         {"guest": "a", "triggers": {"thresholds": [{"measure": "cpu", "above": 1, "rearm_below": 2}]}},
         {"guest": "a", "triggers": {"thresholds": [{"measure": "heat", "above": 1}]}},
@@ -79,7 +82,7 @@ def test_one_guest_cannot_be_configured_twice():
 def test_tiers_are_read_in_words():
     told = {"guest": "a", "retention": {"tiers": [{"for": "10m"}, {"every": "1m", "for": "1d"}]}}
     read = GuestConfiguration.model_validate(told)
-    assert [tier.seconds for tier in read.retention.tiers] == [(0.0, 600.0), (60.0, 86_400.0)]
+    assert str(Retention.of(**read.retention.plain())) == "all for 10m, 1m for 1d"
 
 
 def test_a_token_is_shown_once_and_only_its_digest_is_kept(tmp_path: Path):

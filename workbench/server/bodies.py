@@ -132,10 +132,24 @@ class StatusTold(BaseModel):
     held_back: dict[str, int]
 
 
+class UpkeepTold(BaseModel):
+    """What pruning and checking found last."""
+
+    pruned_ns: int | None
+    checked_ns: int | None
+    freed_bytes: int
+    dropped: int
+    over_bytes: int
+    damaged_captures: list[str]
+    damage: int
+    error: str
+
+
 class StatusAnswer(BaseModel):
-    """Every guest that the caller sees."""
+    """Every guest that the caller sees, and the case's upkeep."""
 
     guests: list[StatusTold]
+    upkeep: UpkeepTold
 
 
 class ConfigurationAnswer(BaseModel):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from workbench.errors import DamagedError, StoreError, UsageError
 from workbench.service.files import private_directory, replace
+from workbench.timeline.retention import Retention
 
 __all__ = [
     "AlertRules", "Configuration", "ConfigurationBook", "GateSettings", "GuestConfiguration", "QuiesceSettings",
@@ -26,7 +27,6 @@ __all__ = [
 Severity = Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 _SPAN = "[1-9][0-9]{0,5}[smhd]"
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class _Strict(BaseModel):
@@ -40,18 +40,27 @@ class TierSettings(_Strict):
     span: str = Field(alias="for", pattern=f"^{_SPAN}$", examples=["10m", "30d"])
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    @property
-    def seconds(self) -> tuple[float, float]:
-        """How often and for how long, in seconds; 0 for every capture."""
-        every = 0.0 if self.every == "all" else float(int(self.every[:-1]) * _SECONDS[self.every[-1]])
-        return every, float(int(self.span[:-1]) * _SECONDS[self.span[-1]])
-
 
 class RetentionSettings(_Strict):
     """Which captures stay; without tiers, all."""
 
     tiers: tuple[TierSettings, ...] = Field(default=(), max_length=10)
     max_bytes: int | None = Field(default=None, ge=1 << 20, le=1 << 60)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> RetentionSettings:
+        if not self.tiers and self.max_bytes is not None:
+            raise ValueError("max_bytes needs tiers: say what to keep, then how much of it")
+        if self.tiers:
+            try:
+                Retention.of(**self.plain())
+            except UsageError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as `Retention.of` takes it."""
+        return {"tiers": [{"every": each.every, "for": each.span} for each in self.tiers], "max_bytes": self.max_bytes}
 
 
 class GateSettings(_Strict):

@@ -39,6 +39,7 @@ from workbench.service.keeper import Keeper
 from workbench.service.running import Running
 from workbench.service.settings import Settings
 from workbench.service.status import GuestStatus
+from workbench.service.upkeep import Upkeep
 
 __all__ = ["Forbidden", "Service"]
 
@@ -71,6 +72,13 @@ class Service:
         self._keepers: dict[str, Keeper] = {}
         self._gates: dict[str, Gate] = {}
         Case.open_or_create(settings.case, uri=settings.connect).close()
+        self.upkeep = Upkeep(
+            Path(settings.case),
+            lambda: self.book.current().guests,
+            prune_every_s=settings.prune_every_s,
+            check_every_s=settings.check_every_s,
+            note=lambda what, result, facts: self.audit.add("upkeep", what, result, **facts),
+        )
 
     def start(self) -> None:
         """Keep every guest that the current configuration names.
@@ -81,9 +89,11 @@ class Service:
             If the configuration cannot be read.
         """
         self._apply(self.book.current())
+        self.upkeep.start()
 
     def close(self) -> None:
         """Let every recorder finish and detach, and wait for jobs."""
+        self.upkeep.end()
         with self._lock:
             keepers = list(self._keepers.values())
         enders = [threading.Thread(target=keeper.end) for keeper in keepers]
