@@ -48,6 +48,12 @@ const look = () => document.querySelector("[data-ready-ms]")
   ? requestAnimationFrame(() => done(performance.now() - began)) : setTimeout(look, 5);
 look();"""
 
+APPEND = """const [source, done] = arguments, notebook = jupyterapp.shell.currentWidget.content;
+const at = notebook.widgets.length;
+notebook.model.sharedModel.insertCell(at, { cell_type: "code", source });
+notebook.deselectAll(); notebook.activeCellIndex = at;
+jupyterapp.commands.execute("notebook:run-cell").then(() => { notebook.scrollToItem(at); done(true); });"""
+
 
 def free_port() -> int:
     """Return a port of this machine that nothing listens on."""
@@ -64,6 +70,10 @@ def jupyterlab(place: Path) -> Iterator[str]:
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false"}))
+    tracker = home / "settings" / "@jupyterlab" / "notebook-extension"
+    tracker.mkdir()
+    # Every cell is on the page, whether or not it is in sight.
+    (tracker / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
     folders = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     environment = {
         **os.environ, **folders, "JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(home / "ipython"),
@@ -137,16 +147,13 @@ def end_sessions(browser: Chrome, address: str) -> None:
 
 
 class Notebook:
-    """A notebook of one cell, open in a browser."""
+    """A notebook open in a browser: one of one cell with this code, or the one that is there."""
 
-    def __init__(self, browser: Chrome, address: str, place: Path, name: str, code: str) -> None:
+    def __init__(self, browser: Chrome, address: str, place: Path, name: str, code: str | None = None) -> None:
         self.browser = browser
         end_sessions(browser, address)
-        cell: dict[str, Any] = {
-            "id": "cell", "cell_type": "code", "source": code, "metadata": {}, "outputs": [], "execution_count": None
-        }  # fmt: skip
-        notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": KERNEL, "cells": [cell]}
-        (place / name).write_text(json.dumps(notebook))
+        if code is not None:
+            _write(place / name, code)
         browser.set_script_timeout(60)
         browser.get(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
         WebDriverWait(browser, 60).until(
@@ -158,6 +165,23 @@ class Notebook:
         """Run the cell and return the ms until the timeline is drawn."""
         return float(self.browser.execute_async_script(RUN))
 
+    def append(self, code: str) -> None:
+        """Add a cell at the end, run it and look at it."""
+        self.browser.execute_async_script(APPEND, code)
+
     def ask(self, code: str) -> str:
         """Run code in the kernel and return what it printed."""
         return str(self.browser.execute_async_script(ASK, code)).strip()
+
+
+def _write(path: Path, code: str) -> None:
+    """Write a notebook of one cell."""
+    cell: dict[str, Any] = {
+        "id": "cell",
+        "cell_type": "code",
+        "source": code,
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": KERNEL, "cells": [cell]}))
