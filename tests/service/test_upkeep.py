@@ -28,9 +28,11 @@ def case(tmp_path: Path) -> Path:
 
 def keep(case: Path, *guests: GuestConfiguration, prune: float = 0.2, check: float = 0) -> tuple[Upkeep, list[str]]:
     told: list[str] = []
-    made = Upkeep(
-        case, lambda: guests, prune_every_s=prune, check_every_s=check, note=lambda what, result, _: told.append(f"{what} {result}")
-    )  # fmt: skip
+
+    def note(what: str, result: str, _facts: dict[str, object]) -> None:
+        told.append(f"{what} {result}")
+
+    made = Upkeep(case, lambda: guests, prune_every_s=prune, check_every_s=check, note=note)
     made.start()
     return made, told
 
