@@ -20,6 +20,7 @@ from workbench.case import Case
 from workbench.errors import UnsupportedError
 from workbench.evidence import interactive
 
+pytestmark = pytest.mark.timeout(600)  # kernels and browsers beside other tests on few processors
 CANVAS = ".wb-timeline canvas"
 
 

@@ -18,6 +18,9 @@ from workbench.evidence.running import find_template
 from workbench.evidence.statement import read_report
 
 
+pytestmark = pytest.mark.timeout(600)  # kernels and browsers beside other tests on few processors
+
+
 @pytest.fixture(scope="module")
 def again(case: Case, report: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The report made again with everything asked anew: once, for the tests that alter the report and not the case."""
