@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from workbench.bench.browser import forget
 
 __all__ = ["KERNEL", "TOKEN", "Notebook", "end_sessions", "free_port", "jupyterlab", "until", "wear"]
 
-TOKEN = "tests"  # it guards what listens on this machine alone, for minutes
+TOKEN = secrets.token_hex(16)
 EXTENSIONS = Path(workbench.__file__).parent / "notebook" / "labextensions"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # without it, a dialog asks
 ASK = """const [code, done] = arguments, said = [];
