@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from workbench.model import CaptureId, CaptureMode, Mark, RegionKind, RegionSpec
 from workbench.store import CaseStore, Pruned, plan_prune
 from workbench.store.format import MAX_CHAIN
 from workbench.store.maps import level
+from workbench.store.tombstones import encode_tombstones, tombstones_name
 
 
 def size_of(path: Path) -> int:
@@ -304,6 +306,20 @@ def test_a_damaged_tombstone_is_named(built: Built) -> None:
     assert any(damage.path.endswith(stone.name) and "tombstones are damaged" in damage.what for damage in damages)
     with pytest.raises(DamagedError, match="tombstones are damaged"):
         built.open().pruned(GUEST)
+
+
+def test_tombstones_that_lead_round_are_damage(built: Built) -> None:
+    drop(built, [1, 2])
+    store = built.open()
+    first, second = store.pruned(GUEST).values()
+    (path,) = built.path.glob("guests/*/pruned/*.pruned")
+    path.unlink()
+    data = encode_tombstones(GUEST, [first, replace(second, parent=second.id), replace(first, parent=second.id)])
+    (path.parent / tombstones_name(START_NS, data)).write_bytes(data)
+    store = built.open()
+    with pytest.raises(DamagedError, match="does not get nearer to its root"):
+        store.parent(store.record(built.ids[1]))
+    assert plan_prune(store, GUEST, []).kept == len(built.ids)
 
 
 def test_a_kept_capture_that_cannot_be_read_stops_the_plan(built: Built) -> None:

@@ -322,12 +322,15 @@ class CaseStore:
             If an ancestor is neither there nor was it pruned.
         DamagedError, FormatError, StoreError
         """
-        here = record.parent
+        here, depth = record.parent, record.depth
         while here is not None:
             stone = None if self._has(record.guest, here) else self.pruned(record.guest).get(here)
-            if stone is None:
-                return self.record(here)
-            here = stone.parent
+            above = stone or self.record(here)
+            if above.depth >= depth:  # or a stranger's tombstones lead us round for ever
+                raise DamagedError("chain of captures does not get nearer to its root", path=self.record_name(record))
+            if isinstance(above, CaptureRecord):
+                return above
+            here, depth = above.parent, above.depth
         return None
 
     def _has(self, guest: GuestId, capture: CaptureId) -> bool:

@@ -45,13 +45,13 @@ class Lineage:
 
     def _kept(self, capture: CaptureId) -> CaptureId | None:
         """Return the nearest kept capture from `capture` upward, and remember it for all that lie between."""
-        between: list[CaptureId] = []
+        between: dict[CaptureId, None] = {}
         here: CaptureId | None = capture
         while here is not None and here not in self.parent:
-            if here in self._above:
-                here = self._above[here]
+            if here in self._above or here in between:  # a stranger's tombstones may lead round
+                here = self._above.get(here)
                 break
-            between.append(here)
+            between[here] = None
             here = self._gone.get(here)
         self._above.update(dict.fromkeys(between, here))
         return here
