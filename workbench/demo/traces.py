@@ -106,7 +106,8 @@ def look_at_disk(case: Case) -> list[str]:
     """
     change = case.diff("before:alert-break_in", "alert-wiped_log").text("/etc/passwd").splitlines()
     wiped = case.moment("alert-wiped_log").read_text("/var/log/auth.log")
-    before = case.moment("before:alert-wiped_log").read_text("/var/log/auth.log").splitlines()
+    # Of the step before: a regular capture may fall between the wiping and the one that is taken for it.
+    before = case.moment("alert-persistence").read_text("/var/log/auth.log").splitlines()
     if not any(line.startswith("+sysupd") for line in change) or wiped or not before:
         raise GuestError("the disk does not show the second root, or the wiped log", change=change, wiped=wiped)
     return [*change, "", f"/var/log/auth.log, {len(before)} lines, now empty; the last of them:", *before[-3:]]
