@@ -119,7 +119,7 @@ def _tell(console: Console, arguments: argparse.Namespace, place: Path) -> None:
             console.print("Looking into the memory of every capture, with no symbol package ...")
             planted = {str(each["what"]): each for each in guest.truth()}
             console.print(_intruder(look_into_memory(case, planted)))
-            console.print("What changed on its disk, and the log that was wiped, from the capture before:")
+            console.print("What changed on its disk, and the log that was wiped, as it was:")
             for line in look_at_disk(case):
                 console.print(Text(f"  {inert(line)}"))
             rewound, after = story.go_back(case, recording, guest, lambda plan: console.print(plan, highlight=False))
