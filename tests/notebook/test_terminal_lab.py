@@ -74,6 +74,7 @@ def test_a_terminal(browser: Chrome, address: str, place: Path) -> None:
     assert browser.find_elements(By.CSS_SELECTOR, ".wb-row img, .wb-row script") == []
     assert browser.find_element(By.CSS_SELECTOR, ".wb-row .wb-b").text == "root@demo"
     assert [each.text for each in browser.find_elements(By.CSS_SELECTOR, ".wb-row .wb-w")] == ["\u6f22", "\u5b57"]
+    keep(browser, "terminal")
     assert axe(browser, ".wb-terminal") == []
     assert axe(browser, ".wb-spark") == []
 

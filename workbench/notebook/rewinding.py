@@ -68,9 +68,9 @@ class RewindButton(Still, ipywidgets.VBox):  # type: ignore[misc]
         self.shown = ipywidgets.HTML()
         self.said = ipywidgets.Label()
         self.work = Work()
-        super().__init__(
-            [self.shown, ipywidgets.HBox([self.mode, self.confirm, self.go, self.undo]), self.work, self.said]
-        )
+        row = ipywidgets.HBox([self.mode, self.confirm, self.go, self.undo], layout={"flex_flow": "row wrap"})
+        self.go.layout.flex = self.undo.layout.flex = "0 0 auto"
+        super().__init__([self.shown, row, self.work, self.said])
         self.mode.observe(lambda _change: self._show_plan(), "value")
         self.confirm.observe(lambda _change: self._allow(), "value")
         self.go.on_click(lambda _button: self.rewind())
@@ -118,7 +118,7 @@ class RewindButton(Still, ipywidgets.VBox):  # type: ignore[misc]
 
     def _show(self, plan: RewindPlan | None) -> None:
         self.plan = plan
-        self.shown.value = self.still()
+        self.shown.value = self.still().replace("<img ", '<img style="max-width:100%;height:auto" ')  # fits the cell
         self.confirm.layout.display = "" if plan and plan.mode == "production" else "none"
         self.confirm.value = ""
         self._allow()
