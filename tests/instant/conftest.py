@@ -23,6 +23,8 @@ from workbench.memory.volatility.ownership import moment_of
 from workbench.model import PAGE, CaptureMode
 
 BEFORE = """
+mount -o remount,commit=600 / && mount -o remount,commit=600 /mnt/data1 || exit 1
+echo 60000 > /proc/sys/vm/dirty_expire_centisecs; echo 60000 > /proc/sys/vm/dirty_writeback_centisecs
 mkdir -p /srv
 printf 'first line\\nsecond line\\n' > /srv/appended
 yes 0123456789 | head -c 20000 > /srv/overwritten
@@ -30,6 +32,7 @@ echo gone > /srv/gone; echo moved > /srv/from; echo kept > /srv/kept
 cp /srv/overwritten /mnt/data1/overwritten
 sync; sleep 1; sync
 """
+"""The guest's own writing back, after 5 and 30 seconds, is put off: a loaded host takes that long for a capture."""
 WRITES = """
 echo 'third line' >> /srv/appended
 printf CHANGED | dd of=/srv/overwritten bs=1 seek=8190 conv=notrunc 2>/dev/null
@@ -61,7 +64,7 @@ def record(image: DemoImage, place: Path) -> Unsynced:
     case = Case.create(place / "case")
     spec = DemoSpec(f"instant-{os.getpid()}", memory_mib=256, extra_disks=1)
     with DemoGuest.boot(spec, image=image) as guest, case.record(guest.name) as recording:
-        guest.supervisor.run(BEFORE)
+        assert guest.supervisor.run(BEFORE).rc == 0
         recording.capture("all is on the disks", mark="synced")
         told = guest.supervisor.run(WRITES).stdout
         recording.capture("nothing is on the disks", mark="written")
