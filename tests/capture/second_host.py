@@ -66,8 +66,8 @@ def _connect(place: Path, daemon: subprocess.Popen[bytes]) -> libvirt.virConnect
 def migrate(guest: DemoGuest, there: libvirt.virConnect, place: Path) -> libvirt.virDomain:
     """Migrate a running guest as an administrator would; its sockets lie in `place` then."""
     xml = ET.fromstring(guest.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE))
-    for source in xml.iterfind("./devices/channel/source"):
-        source.set("path", str(supervisor_socket(place)))
+    for source in xml.iterfind("./devices/channel/source[@path]"):
+        source.set("path", str(place / Path(source.get("path", "")).name))
     for log in xml.iterfind("./devices//log"):
         log.set("file", str(place / "console.log"))
     # Both hosts see one disk, and its cache is this machine's: safe, though libvirt cannot know.
