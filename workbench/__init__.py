@@ -10,6 +10,7 @@ cli         one module per verb
 notebook    what an analyst sees and touches in JupyterLab: widgets, pictures, magics
 server      the REST service's face: HTTP and nothing else
 service     all day long: keepers of guests, configuration, tokens, the audit log
+remote      a service's case from afar: the same Case, read over HTTP, acted on by the service
 case        the one door: what notebooks, server and command line all use
 evidence    what is handed over: reports that can be run again and come out the same
 rewind      store to guest: plan, in place, clone
@@ -36,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.case import Case, Clone, Diff, Moment, Recording, RewindPlan, Rewound, doctor, running_guests
     from workbench.errors import WorkbenchError
+    from workbench.remote import connect
 
 __version__ = "0.1.0"
 
@@ -50,11 +52,12 @@ __all__ = [
     "WorkbenchError",
     "__version__",
     "app",
+    "connect",
     "doctor",
     "running_guests",
 ]  # fmt: skip  # most important first
 
-_ROOMS = {"WorkbenchError": "workbench.errors"}
+_ROOMS = {"WorkbenchError": "workbench.errors", "connect": "workbench.remote"}
 
 
 def __getattr__(name: str) -> object:

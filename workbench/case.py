@@ -172,8 +172,11 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase):
     """
 
     def __init__(self, path: Path | str, *, uri: str = DEFAULT_URI) -> None:
-        self.store = CaseStore.open(Path(path))
-        self.path = self.store.path
+        self._begin(CaseStore.open(Path(path)), uri)
+
+    def _begin(self, store: CaseStore, uri: str) -> None:
+        self.store = store
+        self.path = store.path
         self.uri = uri
         self._hypervisor: Hypervisor | None = None
 
@@ -213,7 +216,12 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase):
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{guest.name!r}: {len(self.store.captures(guest.id))} captures" for guest in self.guests())
-        return f"<Case {str(self.path)!r} {counts or 'empty'}>"
+        return f"<Case {self.location!r} {counts or 'empty'}>"
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people: its path, or the address of the service that has it."""
+        return str(self.path)
 
     # Looking.
 
@@ -335,7 +343,7 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase):
         """Return which captures a retention keeps, and why; columns as `choose` documents."""
         rules = retention if isinstance(retention, Retention) else Retention.parse(retention)
         timeline = Timeline(self.store, self.guest(guest).id)
-        cloned = {clone.capture: f"the clone {clone.name} runs from it" for clone in list_clones(self.store)}
+        cloned = {clone.record.capture: f"the clone {clone.name} runs from it" for clone in self.clones()}
         now = time.time_ns() if now_ns is None else now_ns
         return choose(rules, timeline.records(), timeline.marks(), cloned, now)
 
@@ -420,7 +428,22 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase):
         done = plan.execute(self.hypervisor, self.store, confirm=confirm, network=network, progress=progress)
         return done if isinstance(done, Rewound) else Clone(self, done)
 
-    def clones(self) -> list[Clone]:
+    def start_clone(
+        self,
+        moment: Moment,
+        *,
+        name: str | None = None,
+        network: bool = False,
+        run: bool = True,
+        progress: Progress = silent,
+    ) -> Clone:
+        """Start a clone of a moment; see `Moment.clone`."""
+        record = start_clone(
+            self.hypervisor, self.store, moment.id, name=name, network=network, run=run, progress=progress
+        )
+        return Clone(self, record)
+
+    def clones(self) -> Sequence[Clone]:
         """Return the clones of this case, oldest first."""
         return [Clone(self, record) for record in list_clones(self.store)]
 
@@ -524,11 +547,7 @@ class Moment(InstantOfMoment, MemoryOfMoment, DiskOfMoment):
         self, *, name: str | None = None, network: bool = False, run: bool = True, progress: Progress = silent
     ) -> Clone:
         """Start a clone of this moment; as a context manager it is gone at the end."""
-        case = self.case
-        return Clone(
-            case,
-            start_clone(case.hypervisor, case.store, self.id, name=name, network=network, run=run, progress=progress),
-        )
+        return self.case.start_clone(self, name=name, network=network, run=run, progress=progress)
 
     def __repr__(self) -> str:
         return f"<Moment {self.id[:12]} of {self.guest.name!r} at {_words(self.record.time_ns)}>"
@@ -660,7 +679,7 @@ class Clone:
 
     def destroy(self) -> None:
         """End it and remove its files."""
-        remove_clone(self.case.hypervisor, self.case.store, self.record.uuid)
+        self.case.remove_clone(self.record.uuid)
 
     def __enter__(self) -> Self:
         return self

@@ -25,7 +25,8 @@ from workbench.inquiry.answer import Answer
 from workbench.inquiry.answers import READING, AnswerCache
 from workbench.inquiry.worker import Told
 from workbench.model import CaptureId
-from workbench.store import CaptureView, CaseStore
+from workbench.store import CaptureView
+from workbench.store.opening import open_store
 
 __all__ = ["DiskDesk", "Memory"]
 
@@ -101,7 +102,7 @@ class DiskDesk:
             return open_parts(view, scratch, under)
 
         keeper = _Keeper(AnswerCache(cache / "answers"), source)
-        store = CaseStore.open(Path(request["case"]))
+        store = open_store(request["case"])
         if source == _DISK or self._memory is None:
             return Moments(store, opener, keeper)
         return Moments(store, opener, None if symbols else keeper, self._told)

@@ -20,6 +20,7 @@ from workbench.inquiry.answers import AnswerCache
 from workbench.inquiry.keeping import cache_of
 from workbench.inquiry.pool import Executor, LocalExecutor, Question, Worker
 from workbench.progress import Progress, silent
+from workbench.store.address import Access
 
 __all__ = ["Analyst"]
 
@@ -34,9 +35,14 @@ class Analyst:
 
     Parameters
     ----------
-    case : Path
+    case : Path or str
+        A path, or a service's address; then `access` and `place` are needed.
     executor : Executor, optional
         Who answers many questions at once; by default as many local workers as there are processors.
+    access : Access, optional
+        How a service's case is got at.
+    place : Path, optional
+        Where the cache lies where that is not in the case.
 
     Attributes
     ----------
@@ -46,13 +52,21 @@ class Analyst:
         Where files that plugins took out of memory are, each under its SHA-256.
     """
 
-    def __init__(self, case: Path, executor: Executor | None = None) -> None:
-        self.case = case
+    def __init__(
+        self,
+        case: Path | str,
+        executor: Executor | None = None,
+        *,
+        access: Access | None = None,
+        place: Path | None = None,
+    ) -> None:
+        self.case = case.absolute() if isinstance(case, Path) else case
+        self._access = access
         self.executor: Executor = executor or LocalExecutor(os.cpu_count() or 1)
         self.symbols: Path | None = None
         self._symbols_digest = ""
         self.worker = Worker()
-        self.cache = cache_of(case)
+        self.cache = cache_of(place or Path(case))
         self.files = self.cache / "memory" / "files"
         self.answers = AnswerCache(self.cache / "answers")
 
@@ -74,7 +88,7 @@ class Analyst:
 
     def _question(self, capture: str, name: str, arguments: Mapping[str, Any]) -> Question:
         options = {} if self.symbols is None else {"symbols": str(self.symbols)}
-        return Question(self.case.absolute(), capture, name, dict(arguments), self.cache, options)
+        return Question(self.case, capture, name, dict(arguments), self.cache, options, self._access)
 
     def ask(
         self,

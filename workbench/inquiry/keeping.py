@@ -10,15 +10,11 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from workbench.store.opening import user_cache
+
 __all__ = ["NAMED", "cache_of", "user_cache"]
 
 NAMED = "WORKBENCH_CACHE"
-
-
-def user_cache() -> Path:
-    """Return this user's cache directory of the workbench; it may not exist."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "rewind-workbench"
 
 
 def cache_of(case: Path) -> Path:

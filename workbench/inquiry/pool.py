@@ -25,6 +25,7 @@ from workbench.errors import AnalysisError, UsageError, WorkbenchError
 from workbench.inquiry.answer import Answer
 from workbench.inquiry.wire import receive, send
 from workbench.progress import Progress, ProgressEvent, silent
+from workbench.store.address import Access
 
 __all__ = ["Executor", "LocalExecutor", "Question", "Worker"]
 
@@ -39,7 +40,8 @@ class Question:
 
     Attributes
     ----------
-    case : Path
+    case : Path or str
+        Where it is: a path, or a service's address.
     capture : str
         Its id; empty where a question needs none.
     name : str
@@ -50,14 +52,17 @@ class Question:
         The case's place for what can be made again.
     options : dict of str to str
         How it is to be answered: "symbols", the path of a symbol table or a folder of them.
+    access : Access, optional
+        How a service's case is got at: told to the worker over its channel, and no part of the question.
     """
 
-    case: Path
+    case: Path | str
     capture: str
     name: str
     arguments: dict[str, Any]
     cache: Path
     options: dict[str, str] = field(default_factory=dict)
+    access: Access | None = field(default=None, repr=False)
 
     def message(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -103,6 +108,8 @@ class Worker:
         with self._lock:
             channel = self._start()
             try:
+                if question.access is not None:
+                    send(channel, {"grant": [str(question.case), question.access.token, question.access.ca]})
                 send(channel, question.message())
                 return self._wait(channel, question.name, time.monotonic() + timeout, progress)
             except TimeoutError as error:

@@ -22,6 +22,8 @@ from typing import Any, Protocol
 from workbench.errors import AnalysisError, WorkbenchError
 from workbench.inquiry.answer import Answer
 from workbench.inquiry.wire import receive, send
+from workbench.store.address import Access
+from workbench.store.opening import grant
 
 __all__ = ["Desk", "main"]
 
@@ -65,6 +67,10 @@ class _Worker:
                 request, _ = receive(self._channel)
             except EOFError:
                 return
+            if "grant" in request:
+                location, token, ca = request["grant"]
+                grant(location, Access(token, ca))
+                continue
             try:
                 answer = self._desk(request["question"]).answer(request, self._progress)
                 send(self._channel, {"answer": answer.attributes()}, answer.frame)

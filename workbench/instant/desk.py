@@ -27,7 +27,8 @@ from workbench.instant.code import altered_code
 from workbench.memory.desk import open_desk as open_memory
 from workbench.memory.physical import PhysicalMemory
 from workbench.model import PAGE, CaptureId
-from workbench.store import CaptureView, CaseStore
+from workbench.store import CaptureView
+from workbench.store.opening import open_store
 from workbench.store.types import I64
 
 __all__ = ["InstantDesk", "open_desk", "page_cache"]
@@ -84,7 +85,7 @@ def _altered(request: dict[str, Any], progress: Told) -> pd.DataFrame:
     progress(50.0, "Reading the disk")
     scratch = Path(request["cache"]) / "disk"
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-    view = CaseStore.open(Path(request["case"])).view(capture)
+    view = open_store(request["case"]).view(capture)
     found = altered_code(executed.frame, held, open_disks(view, directory=scratch, cache=held))
     found.attrs["error"] = "; ".join(filter(None, (executed.error, found.attrs["error"])))
     return found
@@ -106,7 +107,7 @@ def page_cache(request: dict[str, Any], capture: CaptureId, progress: Told) -> P
         If its memory cannot be understood.
     StoreError
     """
-    view = CaseStore.open(Path(request["case"])).view(capture)
+    view = open_store(request["case"]).view(capture)
     if "state:layout" not in {region.spec.name for region in view.record.regions}:
         raise AnalysisError("the capture has no memory")
     memory = PhysicalMemory.of_capture(view)

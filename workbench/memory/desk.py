@@ -23,6 +23,7 @@ from workbench.memory.volatility.context import set_up
 from workbench.memory.volatility.opening import Opener
 from workbench.model import CaptureId
 from workbench.store import CaptureView, CaseStore
+from workbench.store.opening import open_store
 
 __all__ = ["FILES", "MemoryDesk", "open_desk"]
 
@@ -68,7 +69,7 @@ class MemoryDesk:
             if self._opened is not None:
                 self._opened[2].close()
             opener = Opener(Path(request["cache"]) / _KERNELS, SymbolCache(), Path(isf) if isf else None)
-            self._opened = (key, CaseStore.open(Path(request["case"])), opener)
+            self._opened = (key, open_store(request["case"]), opener)
         return self._opened[1], self._opened[2]
 
 

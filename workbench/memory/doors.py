@@ -170,8 +170,11 @@ class MemoryOfCase:
     def analyst(self) -> Analyst:
         """Who asks the captures; made at first use."""
         if self._spare_analyst is None:
-            self._spare_analyst = Analyst(self.path)
+            self._spare_analyst = self._new_analyst()
         return self._spare_analyst
+
+    def _new_analyst(self) -> Analyst:
+        return Analyst(self.path)
 
     def use_symbols(self, path: Path | str | None) -> None:
         """Use a symbol table (ISF), or a folder of them, instead of those made from memory; None goes back to those.

@@ -14,7 +14,7 @@ from typing import Literal
 from workbench.capture.session import CaptureSession
 from workbench.errors import ConfirmationError, MonitorError, RewindError, UnsupportedError, UsageError
 from workbench.guest.connection import Hypervisor
-from workbench.model import CLUSTER, PAGE, CaptureId, CaptureRecord, RegionKind
+from workbench.model import CLUSTER, PAGE, CaptureId, CaptureRecord, GuestRecord, RegionKind
 from workbench.progress import Progress, ProgressEvent, silent
 from workbench.rewind.clone import CloneRecord, start_clone
 from workbench.rewind.content import difference
@@ -25,7 +25,7 @@ from workbench.rewind.shape import same_shape
 from workbench.store import CaseStore
 from workbench.timeline.current import current_capture, last_rewind
 
-__all__ = ["RewindPlan", "plan_rewind", "plan_undo"]
+__all__ = ["RewindPlan", "plan_rewind", "plan_undo", "undo_target"]
 
 Mode = Literal["test", "production"]
 
@@ -190,10 +190,21 @@ def plan_undo(store: CaseStore, guest_name: str) -> RewindPlan:
     guest = next((each for each in store.guests() if guest_name in (each.name, each.id)), None)
     if guest is None:
         raise UsageError(f"no guest {guest_name!r} in this case", known=[each.name for each in store.guests()])
+    return plan_rewind(store, undo_target(store, guest), "production")
+
+
+def undo_target(store: CaseStore, guest: GuestRecord) -> CaptureId:
+    """Return the safety capture of a guest's last rewind.
+
+    Raises
+    ------
+    UsageError
+        If it was never rewound, or the last rewind was itself a way back.
+    """
     mark = last_rewind(store, guest.id)
     if mark is None or not mark.note.startswith("safety="):
         raise UsageError(f"{guest.name} has no rewind to undo", cure="See `workbench timeline`")
-    return plan_rewind(store, CaptureId(mark.note.removeprefix("safety=")), "production")
+    return CaptureId(mark.note.removeprefix("safety="))
 
 
 def _words(time_ns: int) -> str:

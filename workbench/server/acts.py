@@ -1,4 +1,4 @@
-"""Paths that change something: captures, events, rewinds, clones, configuration.
+"""Paths that change something: captures, events, marks, rewinds, clones, configuration.
 
 Refuses nothing itself: roles and confirmations are the hub's.
 """
@@ -18,6 +18,10 @@ from workbench.server.bodies import (
     ConfigurationAnswer,
     EventAnswer,
     EventBody,
+    MarkAnswer,
+    MarkBody,
+    ReleaseAnswer,
+    ReleaseBody,
     RewindAnswer,
     RewindBody,
 )
@@ -59,6 +63,20 @@ def capture(body: CaptureBody, caller: Asking, service: ServiceOf) -> dict[str, 
 def event(body: EventBody, caller: Asking, service: ServiceOf) -> dict[str, Any]:
     """Take an event, and a capture where the guest's gate lets it pass."""
     return service.event(caller, body.guest, body.event)
+
+
+@router.post("/marks", status_code=201, response_model=MarkAnswer)
+def mark(body: MarkBody, caller: Asking, service: ServiceOf) -> dict[str, Any]:
+    """Name a moment, or hold it."""
+    made = service.mark(caller, body.guest, body.target, body.name, kind=body.kind, note=body.note)
+    return {"guest": made.guest, "mark": made}
+
+
+@router.post("/marks/release", response_model=ReleaseAnswer)
+def release(body: ReleaseBody, caller: Asking, service: ServiceOf) -> dict[str, Any]:
+    """End the holds of a moment."""
+    ended = service.release(caller, body.guest, body.target)
+    return {"guest": ended[0].guest, "marks": ended}
 
 
 @router.post("/clones", status_code=202, response_model=CloneAnswer)

@@ -9,12 +9,16 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import workbench
-from workbench.server import acts, looks
+from workbench.server import acts, content, looks
 from workbench.server.callers import RateLimit
 from workbench.server.failures import ANSWERS, answer, install
+from workbench.service.content import Contents
 from workbench.service.hub import Service
 
 __all__ = ["create_app"]
+
+_PARTS = 50
+"""How many parts of the case's files may be read for every other request."""
 
 
 def create_app(service: Service) -> FastAPI:
@@ -29,8 +33,11 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     app.state.limit = RateLimit(service.settings.limits.requests_per_minute)
+    app.state.reading = RateLimit(_PARTS * service.settings.limits.requests_per_minute)
+    app.state.contents = Contents(service.settings.case)
     app.include_router(acts.router)
     app.include_router(looks.router)
+    app.include_router(content.router)
     install(app)
     app.add_middleware(_Bounded, most=service.settings.limits.body_bytes)
 

@@ -13,8 +13,8 @@ from workbench.service.configuration import GuestConfiguration
 
 __all__ = [
     "AuditLines", "CaptureAnswer", "CaptureBody", "CaptureList", "CaptureTold", "CloneAnswer", "CloneBody", "CloneList",
-    "ConfigurationAnswer", "ErrorBody", "EventAnswer", "EventBody", "GuestList", "GuestTold", "JobAnswer", "Plan",
-    "RewindAnswer", "RewindBody", "StatusAnswer",
+    "ConfigurationAnswer", "ErrorBody", "EventAnswer", "EventBody", "GuestList", "GuestTold", "JobAnswer", "MarkAnswer",
+    "MarkBody", "Plan", "ReleaseAnswer", "ReleaseBody", "RewindAnswer", "RewindBody", "StatusAnswer",
 ]  # fmt: skip
 
 Guest = Annotated[str, Field(min_length=1, max_length=200, description="Name or UUID of a guest.")]
@@ -194,6 +194,23 @@ class EventAnswer(BaseModel):
     time_ns: int | None = None
 
 
+class MarkBody(_Body):
+    """Name a moment; a mark of kind "hold" keeps it whatever the retention says."""
+
+    guest: Guest
+    target: When = "latest"
+    name: str = Field(min_length=1, max_length=200, pattern=r"\S")
+    kind: Literal["note", "hold", "event", "alert", "yara"] = Field(default="note", description="What it is for.")
+    note: str = Field(default="", max_length=2_000)
+
+
+class ReleaseBody(_Body):
+    """End the holds of a moment."""
+
+    guest: Guest
+    target: When
+
+
 class CaptureTold(BaseModel):
     """One capture."""
 
@@ -219,11 +236,27 @@ class CaptureRow(BaseModel):
 class MarkRow(BaseModel):
     """One mark of a timeline."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     name: str
     kind: str
     note: str
     time_ns: int
     capture: str | None
+
+
+class MarkAnswer(BaseModel):
+    """A mark that was set."""
+
+    guest: str
+    mark: MarkRow
+
+
+class ReleaseAnswer(BaseModel):
+    """The holds that were ended."""
+
+    guest: str
+    marks: list[MarkRow]
 
 
 class CaptureList(BaseModel):

@@ -22,7 +22,7 @@ from workbench.service.hub import Service
 from workbench.service.identity import Caller, Role
 from workbench.service.settings import Listen
 
-__all__ = ["Asking", "PeerProtocol", "RateLimit", "ServiceOf", "caller_of", "service_of"]
+__all__ = ["Asking", "PeerProtocol", "RateLimit", "Reading", "ServiceOf", "caller_of", "service_of"]
 
 _UID = "uid:"
 _MOST_CALLERS = 10_000
@@ -75,6 +75,22 @@ def service_of(request: Request) -> Service:
 
 
 def caller_of(request: Request) -> Caller:
+    """Return who asks for something else than the case's files.
+
+    Raises
+    ------
+    HTTPException
+        As `_caller`.
+    """
+    return _caller(request, request.app.state.limit)
+
+
+def _reader_of(request: Request) -> Caller:
+    """Return who reads the case's files: small parts of them, so there are many requests."""
+    return _caller(request, request.app.state.reading)
+
+
+def _caller(request: Request, limit: RateLimit) -> Caller:
     """Return who asks.
 
     Raises
@@ -84,7 +100,6 @@ def caller_of(request: Request) -> Caller:
     """
     service = service_of(request)
     found = _by_token(request, service) or _by_user(request, service.settings.listen)
-    limit: RateLimit = request.app.state.limit
     seconds = limit.wait(found.name if found else f"nobody:{request.client.host if request.client else ''}")
     if seconds:
         raise HTTPException(429, headers={"Retry-After": str(int(seconds) + 1)})
@@ -120,4 +135,5 @@ def _by_user(request: Request, listen: Listen) -> Caller | None:
 
 
 Asking = Annotated[Caller, Depends(caller_of)]
+Reading = Annotated[Caller, Depends(_reader_of)]
 ServiceOf = Annotated[Service, Depends(service_of)]

@@ -39,7 +39,8 @@ _STATUS: tuple[tuple[type[WorkbenchError], int], ...] = (
 _WORDS = {
     400: "the request cannot be meant as it stands", 401: "who asks is not known", 403: "not allowed to the caller",
     404: "no such thing, or not for the caller", 405: "not this method", 409: "not now, or not without more",
-    413: "the body is too large", 422: "fields are wrong", 429: "too many requests", 500: "the service failed",
+    413: "the body is too large", 416: "the file has no such range", 422: "fields are wrong",
+    429: "too many requests", 500: "the service failed",
     503: "the guest or libvirt failed", 504: "the outcome is not known", 507: "no space is left",
 }  # fmt: skip
 ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from workbench.capture.triggers.alerts import SEVERITIES, read_alert
 from workbench.capture.triggers.event import Event
 from workbench.capture.triggers.gate import Gate, GateRules, Verdict
-from workbench.case import Case, Clone, RewindPlan
+from workbench.case import Case, Clone, Moment, RewindPlan
 from workbench.errors import (
     ConfirmationError,
     GuestNotFoundError,
@@ -28,7 +28,7 @@ from workbench.errors import (
     UsageError,
     WorkbenchError,
 )
-from workbench.model import CaptureRecord, GuestId
+from workbench.model import CaptureRecord, GuestId, Mark
 from workbench.progress import Progress
 from workbench.service.auditlog import AuditLog
 from workbench.service.configuration import Configuration, ConfigurationBook, GuestConfiguration
@@ -224,6 +224,38 @@ class Service:
     def _send(keeper: Keeper, event: Event) -> Any:
         return keeper.ask(do="event", source=event.source, name=event.name, reason=event.reason, time_ns=event.time_ns)
 
+    # Marks.
+
+    def mark(self, caller: Caller, guest: str, when: str, name: str, *, kind: str, note: str) -> Mark:
+        """Name a moment.
+
+        Raises
+        ------
+        Forbidden, MomentNotFoundError, AmbiguousMomentError, UsageError, StoreError
+        """
+        self._require(caller, Role.OPERATOR, guest)
+        with self.case() as case:
+            moment = self._moment(case, when, guest)
+            self._note(caller, "mark", "asked", guest=moment.guest.id, capture=moment.id, name=name, kind=kind)
+            made = case.mark(name, moment, kind=kind, note=note)
+        self._note(caller, "mark", "done", guest=made.guest, capture=made.capture)
+        return made
+
+    def release(self, caller: Caller, guest: str, when: str) -> list[Mark]:
+        """End the holds of a moment, and return them.
+
+        Raises
+        ------
+        Forbidden, MomentNotFoundError, AmbiguousMomentError, UsageError, StoreError
+        """
+        self._require(caller, Role.OPERATOR, guest)
+        with self.case() as case:
+            moment = self._moment(case, when, guest)
+            self._note(caller, "release", "asked", guest=moment.guest.id, capture=moment.id)
+            ended = case.release(moment)
+        self._note(caller, "release", "done", guest=moment.guest.id, capture=moment.id)
+        return ended
+
     # Going back.
 
     def plan(self, caller: Caller, guest: str, when: str, mode: Literal["test", "production"]) -> RewindPlan:
@@ -235,7 +267,7 @@ class Service:
         """
         self._require(caller, Role.VIEWER, guest)
         with self.case() as case:
-            return case.plan_rewind(when, mode, self._known(case, guest))
+            return case.plan_rewind(self._moment(case, when, guest), mode)
 
     def rewind(
         self,
@@ -278,7 +310,7 @@ class Service:
         """
         self._require(caller, Role.OPERATOR, guest)
         with self.case() as case:
-            moment = case.moment(when, self._known(case, guest))
+            moment = self._moment(case, when, guest)
         identity, target = moment.record.guest, moment.id
         return self._job(caller, "clone", identity, lambda progress: self._clone(identity, target, network, progress))
 
@@ -437,6 +469,15 @@ class Service:
             return case.guest(guest).id
         except UsageError as error:
             raise GuestNotFoundError(error.message, cure="See GET /guests.") from error
+
+    @classmethod
+    def _moment(cls, case: Case, when: str, guest: str) -> Moment:
+        """Return a moment of this guest; a link says its guest itself, and that may be one not for the caller."""
+        known = cls._known(case, guest)
+        found = case.moment(when, known)
+        if found.record.guest != known:
+            raise MomentNotFoundError("the moment is of another guest", cure="Name the guest that it is of.")
+        return found
 
     def _require(self, caller: Caller, role: Role, guest: str | None = None) -> None:
         if caller.role < role:

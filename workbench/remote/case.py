@@ -1,0 +1,372 @@
+"""`RemoteCase`: a service's case, with the reading of any case and the acts of the service.
+
+Moments, diffs and questions are worked out on this machine, from bytes that are checked by their digests as they are of
+a local case; captures, marks, rewinds and clones are asked of the service, which knows who may. Refuses what it cannot
+do from afar, and says what does instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+from urllib.parse import quote
+
+import pandas as pd
+
+from workbench.case import Case, Clone, Moment, RewindPlan, Rewound
+from workbench.errors import GuestNotFoundError, StoreError, UnsupportedError, UsageError
+from workbench.guest.connection import DEFAULT_URI, Hypervisor
+from workbench.inquiry.analysis import Analyst
+from workbench.model import CaptureId, Damage, GuestId, Mark
+from workbench.progress import Progress, silent
+from workbench.remote.clone import RemoteClone, record_of
+from workbench.remote.jobs import finished
+from workbench.remote.recording import RemoteRecording
+from workbench.rewind.clone import CloneRecord
+from workbench.rewind.plan import undo_target
+from workbench.store.address import Access, is_address
+from workbench.store.link import Link
+from workbench.store.opening import open_remote
+from workbench.store.remote import RemoteBackend
+
+__all__ = ["RemoteCase", "open_case"]
+
+_STATUS = (
+    "guest", "health", "why", "state", "modes", "interval_asked_s", "interval_held_s", "rpo_achieved_s",
+    "last_capture", "last_capture_ns", "age_s", "pause_p50_ms", "pause_p95_ms", "captures", "failures",
+    "missed_ticks", "bytes_stored", "lag_s", "tracker", "last_error", "last_error_ns", "free_bytes", "held_back",
+    "uuid",
+)  # fmt: skip
+
+
+def open_case(location: Path | str, *, uri: str = DEFAULT_URI) -> Case:
+    """Open the case at a path, or at a service's address with what the environment says of tokens.
+
+    Raises
+    ------
+    UsageError, FormatError, StoreError
+    """
+    if isinstance(location, str) and is_address(location):
+        return RemoteCase.connect(location)
+    return Case(location, uri=uri)
+
+
+class RemoteCase(Case):
+    """A case that a service has.
+
+    Parameters
+    ----------
+    link : Link
+
+    Attributes
+    ----------
+    path : Path
+        This machine's place for what is read and made of it; `location` is the service's address.
+
+    Raises
+    ------
+    UsageError, FormatError, StoreError
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._begin(open_remote(link), link.address)
+
+    @classmethod
+    def connect(cls, address: str, *, token: str | None = None, ca: Path | str | None = None) -> RemoteCase:
+        """Open the case of a service.
+
+        Parameters
+        ----------
+        address : str
+            `unix:///run/workbench/api.sock`, `https://HOST:PORT`, or `http://` on loopback.
+        token : str, optional
+            By default `WORKBENCH_TOKEN`, or what stands in the file that `WORKBENCH_TOKEN_FILE` names. A socket's
+            user needs none.
+        ca : Path or str, optional
+            Certificates (PEM) that vouch for the service; by default `WORKBENCH_CA`, then the system's own.
+
+        Raises
+        ------
+        UsageError
+            If the address is none, or the service does not know who asks.
+        FormatError, StoreError
+        """
+        told = Access.of_environment()
+        access = Access(told.token if token is None else token, told.ca if ca is None else str(ca))
+        link = Link(address, access)
+        try:
+            return cls(link)
+        except BaseException:
+            link.close()
+            raise
+
+    @property
+    def location(self) -> str:
+        """The address of the service."""
+        return self._link.address
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """Refuse: guests are the service's."""
+        self._refuse("a guest cannot be touched from afar", "Use record, rewind and clone, or work on its host.")
+
+    def close(self) -> None:
+        """End the worker and close the connections."""
+        super().close()
+        self._link.close()
+
+    def _new_analyst(self) -> Analyst:
+        return Analyst(self.location, access=self._link.access, place=self.path)
+
+    def _refuse(self, what: str, cure: str) -> NoReturn:
+        raise UnsupportedError(what, service=self.location, cure=cure)
+
+    # The service.
+
+    def status(self, guest: str | None = None) -> pd.DataFrame:
+        """Return how every guest is that the service keeps, or one.
+
+        Returns
+        -------
+        DataFrame
+            guest, health, why, state (str), modes (list), interval_asked_s, interval_held_s, rpo_achieved_s, age_s,
+            pause_p50_ms, pause_p95_ms, lag_s (float64), last_capture (str), last_capture_ns (UTC), captures, failures,
+            missed_ticks, bytes_stored, free_bytes (int64), tracker, last_error (str), held_back (dict), uuid (str).
+            `attrs["upkeep"]` says what pruning and checking found last.
+
+        Raises
+        ------
+        GuestNotFoundError
+            If the service keeps no such guest, or it is not for the caller.
+        StoreError
+        """
+        told = self._link.look("/capture-status")
+        rows = [each for each in told.get("guests", []) if guest is None or guest in (each["guest"], each["uuid"])]
+        if guest is not None and not rows:
+            raise GuestNotFoundError(f"the service keeps no guest {guest[:80]!r}", cure="See `status()`.")
+        frame = pd.DataFrame(rows, columns=list(_STATUS))
+        frame.attrs["upkeep"] = told.get("upkeep", {})
+        return frame
+
+    def configuration(self) -> dict[str, Any]:
+        """Return the current configuration: `version`, and `guests`, each as `configure` takes it."""
+        return self._link.look("/capture-config")
+
+    def configure(self, guest: str, **changes: Any) -> dict[str, Any]:
+        """Change what the service does for a guest; what is not named stays as it is.
+
+        Parameters
+        ----------
+        guest : str
+            As the configuration names it; one that it does not name yet is added.
+        **changes
+            `enabled`, `interval_s`, `modes`, `triggers`, `retention`, `quiesce`, each whole.
+
+        Returns
+        -------
+        dict
+            The guest's configuration now.
+
+        Raises
+        ------
+        UsageError
+            If a field is wrong, or the caller may not: nothing was changed.
+        StoreError
+        """
+        before = self.configuration()["guests"]
+        known: dict[str, Any] = next((each for each in before if each["guest"] == guest), {})
+        told, _ = self._link.act("POST", "/capture-config", {**known, **changes, "guest": guest})
+        found: dict[str, Any] = next(each for each in told["guests"] if each["guest"] == guest)
+        return found
+
+    # Acts.
+
+    def record(self, guest: str, **options: Any) -> RemoteRecording:  # type: ignore[override]
+        """Return the guest's recording by the service, which goes on whatever becomes of it here.
+
+        Raises
+        ------
+        GuestNotFoundError
+            If the service does not keep it.
+        UnsupportedError
+            If it is to be recorded in another way: that is the service's configuration.
+        """
+        options.pop("progress", None)
+        if asked := sorted(name for name, value in options.items() if value):
+            self._refuse(f"the service chooses how it records: {', '.join(asked)}", "Leave these out.")
+        self.status(guest)
+        return RemoteRecording(self, guest)
+
+    def captured(self, guest: str, reason: str, mark: str | None) -> dict[str, Any]:
+        """Have a capture taken; return its id and time."""
+        body = {"guest": guest, "reason": reason or "manual", "mark": mark}
+        return self._link.act("POST", "/captures", body)[0]
+
+    def event(self, guest: str, name: str, reason: str) -> dict[str, Any]:
+        """Tell the service of an event; return whether it was worth a capture, and why not."""
+        told = {"name": name, "reason": reason or name, "severity": "warning"}
+        return self._link.act("POST", "/events", {"guest": guest, "event": told})[0]
+
+    @staticmethod
+    def require_taken(told: Mapping[str, Any]) -> None:
+        """Raise what held an event back.
+
+        Raises
+        ------
+        UsageError
+        """
+        if not told.get("taken"):
+            raise UsageError("the event was held back", why=str(told.get("why"))[:200], cure="Wait, or ask by hand.")
+
+    def mark(
+        self,
+        name: str,
+        moment: str | Moment = "latest",
+        *,
+        note: str = "",
+        kind: str = "note",
+        guest: str | None = None,
+    ) -> Mark:
+        """Name a moment."""
+        found = moment if isinstance(moment, Moment) else self.moment(moment, guest)
+        body = {"guest": found.guest.id, "target": f"id:{found.id}", "name": name, "kind": kind, "note": note}
+        told, _ = self._link.act("POST", "/marks", body)
+        return _mark(told, told.get("mark"))
+
+    def release(self, moment: str | Moment, guest: str | None = None) -> list[Mark]:
+        """End the holds of a moment; return them.
+
+        Raises
+        ------
+        UsageError
+            If it is not held.
+        """
+        found = moment if isinstance(moment, Moment) else self.moment(moment, guest)
+        told, _ = self._link.act("POST", "/marks/release", {"guest": found.guest.id, "target": f"id:{found.id}"})
+        return [_mark(told, each) for each in told.get("marks", [])]
+
+    def plan_rewind(
+        self, when: str | Moment, mode: Literal["test", "production"] = "test", guest: str | None = None
+    ) -> RewindPlan:
+        """Return the plan of a rewind, as the service makes it; print it, then `case.rewind(plan)`."""
+        moment = when if isinstance(when, Moment) else self.moment(when, guest)
+        body = {"guest": moment.guest.id, "target": f"id:{moment.id}", "mode": mode, "dry_run": True}
+        told = self._link.act("POST", "/rewind", body)[0]["plan"]
+        return RewindPlan(
+            str(told["guest"]),
+            mode,
+            moment.record,
+            self.store.record(CaptureId(told["present"])),
+            int(told["pages"]),
+            int(told["clusters"]),
+            tuple(str(each) for each in told["reshaped"]),
+            int(told["left_behind"]),
+        )
+
+    def plan_undo(self, guest: str | None = None) -> RewindPlan:
+        """Return the plan that undoes the guest's last rewind."""
+        known = self.guest(guest)
+        return self.plan_rewind(f"id:{undo_target(self.store, known)}", "production", known.id)
+
+    def rewind(
+        self, plan: RewindPlan, *, confirm: str | None = None, network: bool = False, progress: Progress = silent
+    ) -> Rewound | Clone:
+        """Have a plan executed: a clone in test mode, the guest itself in production (`confirm` is then its name).
+
+        Raises
+        ------
+        ConfirmationError, RewindError, GuestError
+        OutcomeUnknownError
+            If the service is not heard of any more.
+        """
+        body = {
+            "guest": plan.target.guest,
+            "target": f"id:{plan.target.id}",
+            "mode": plan.mode,
+            "confirm": confirm or "",
+            "options": {"network": network},
+        }
+        done = self._done("/rewind", body, progress)
+        if plan.mode == "test":
+            return self._clone(str(done["uuid"]))
+        target, safety = (self.store.record(CaptureId(str(done[name]))) for name in ("target", "safety"))
+        return Rewound(target, safety, str(done["how"]), int(done["downtime_ns"]), plan.pages, plan.clusters, {})
+
+    def _done(self, path: str, body: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        """Begin a job and follow it to its end; return its result."""
+        _, job = self._link.act("POST", path, body)
+        if not job.startswith("/jobs/"):
+            raise StoreError("the service tells of no job", service=self.location, cure="Ask who runs it.")
+        return finished(self._link, job, progress)
+
+    def start_clone(
+        self,
+        moment: Moment,
+        *,
+        name: str | None = None,
+        network: bool = False,
+        run: bool = True,
+        progress: Progress = silent,
+    ) -> Clone:
+        """Have a clone of a moment started; see `Moment.clone`."""
+        if name is not None or not run:
+            self._refuse("the service names clones itself, and lets them run", "Leave name and run out.")
+        body = {"guest": moment.guest.id, "target": f"id:{moment.id}", "network": network}
+        return self._clone(str(self._done("/clones", body, progress)["uuid"]))
+
+    def clones(self) -> Sequence[RemoteClone]:
+        """Return the clones of this case, oldest first."""
+        told = [record_of(each, self.location) for each in self._link.look("/clones").get("clones", [])]
+        return [RemoteClone(self, record) for record in sorted(told, key=lambda each: each.started_ns)]
+
+    def remove_clone(self, name: str) -> CloneRecord:
+        """Destroy a clone and its files; only clones of this case can be named."""
+        found = self._clone(name).record
+        self._link.act("DELETE", f"/clones/{quote(found.uuid, safe='')}")
+        return found
+
+    def _clone(self, name: str) -> RemoteClone:
+        found = next((each for each in self.clones() if name in (each.name, each.record.uuid)), None)
+        if found is None:
+            raise GuestNotFoundError(f"no clone {name[:80]!r} in this case", cure="See `clones()`.")
+        return found
+
+    # Keeping.
+
+    def check(self, *, progress: Progress = silent) -> list[Damage]:
+        """Read everything anew from the service and return every damage; empty where the case is whole."""
+        backend = self.store.backend
+        assert isinstance(backend, RemoteBackend)
+        backend.forget()
+        self.store.packs.forget()
+        return super().check(progress=progress)
+
+    def plan_prune(self, *_asked: Any, **_options: Any) -> NoReturn:
+        """Refuse: the service prunes by each guest's retention."""
+        self._refuse("a service's case is not pruned from afar", "Set the guest's retention: configure(retention=...).")
+
+    def report(self, *_asked: Any, **_options: Any) -> NoReturn:
+        """Refuse: a report names a case that can be opened again."""
+        self._refuse("a report is made where the case is", "Run `workbench report` on the service's host.")
+
+    def verify_report(self, *_asked: Any, **_options: Any) -> NoReturn:
+        """Refuse."""
+        self._refuse("a report is verified where the case is", "Run `workbench verify-report` on the service's host.")
+
+
+def _mark(told: Mapping[str, Any], row: Any) -> Mark:
+    """Return a mark as a service tells of it.
+
+    Raises
+    ------
+    StoreError
+        If it makes no sense.
+    """
+    try:
+        capture = None if row["capture"] is None else CaptureId(str(row["capture"]))
+        guest = GuestId(str(told["guest"]))
+        return Mark(str(row["name"]), guest, int(row["time_ns"]), capture, str(row["kind"]), str(row["note"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError("the service tells of a mark that makes no sense", cure="Ask who runs it.") from error
