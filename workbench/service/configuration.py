@@ -100,7 +100,6 @@ class TriggerSettings(_Strict):
     console: dict[Name, Annotated[str, Field(max_length=500)]] | None = None
     thresholds: tuple[ThresholdSettings, ...] = Field(default=(), max_length=20)
     alerts: AlertRules = AlertRules()
-    yara: str | None = Field(default=None, max_length=4_096)
     look_back_s: float = Field(default=10.0, ge=0, le=3_600)
     gate: GateSettings = GateSettings()
 
@@ -118,7 +117,7 @@ class TriggerSettings(_Strict):
 class QuiesceSettings(_Strict):
     """Freeze the guest's file systems through its agent for the pause."""
 
-    enabled: bool = False
+    enabled: Literal[False] = False  # not built yet: a setting that is not heeded would lie
     timeout_s: float = Field(default=2.0, gt=0, le=60)
 
 
