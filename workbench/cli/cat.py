@@ -32,14 +32,14 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Write the file."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
     if output.as_json:
         raise UsageError("a file is bytes, not JSON", cure="Leave --json out.")
     if sys.stdout.isatty() and not arguments.raw:
         raise UsageError("a guest's bytes may act on a terminal", cure="Redirect them, or give --raw.")
     with (
-        Case(arguments.case, uri=arguments.connect) as case,
+        open_case(arguments.case, uri=arguments.connect) as case,
         case.moment(arguments.moment, arguments.guest).open_file(arguments.path) as file,
     ):
         shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)

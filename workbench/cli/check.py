@@ -30,9 +30,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Check the case; the exit code is 5 where something is wrong."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
+    with open_case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
         damages = case.check(progress=progress)
     if output.as_json:
         output.document([asdict(damage) for damage in damages])

@@ -45,9 +45,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run_start(arguments: argparse.Namespace, output: Output) -> int:
     """Start a clone."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
+    with open_case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
         moment = case.moment(arguments.when, arguments.guest)
         clone = moment.clone(
             name=arguments.name, network=arguments.network, run=not arguments.paused, progress=progress
@@ -57,16 +57,17 @@ def run_start(arguments: argparse.Namespace, output: Output) -> int:
         return 0
     does = "stands, paused" if arguments.paused else "runs"
     output.say(f"{inert(clone.name)} {does}: {short(clone.record.capture)}, in {clone.record.seconds:.2f} s.")
-    output.say(f"files: {inert(clone.directory, 1000)}, sockets: {inert(clone.record.sockets, 1000)}")
+    if clone.record.directory:  # not where a service runs it
+        output.say(f"files: {inert(clone.record.directory, 1000)}, sockets: {inert(clone.record.sockets, 1000)}")
     output.say(f"Remove it with: workbench clone rm {inert(clone.name)}")
     return 0
 
 
 def run_list(arguments: argparse.Namespace, output: Output) -> int:
     """List the clones."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         clones = [clone.record for clone in case.clones()]
     if output.as_json:
         output.document([asdict(clone) for clone in clones])
@@ -85,12 +86,12 @@ def run_list(arguments: argparse.Namespace, output: Output) -> int:
 
 def run_remove(arguments: argparse.Namespace, output: Output) -> int:
     """Remove clones; one that cannot be removed does not keep the others."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
     if bool(arguments.names) == arguments.all:
         raise UsageError("say which clones, or --all", cure="See `workbench clone list`.")
     removed, code = [], 0
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         names = [clone.record.uuid for clone in case.clones()] if arguments.all else arguments.names
         for name in names:
             try:

@@ -31,9 +31,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Print the difference."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         diff = case.diff(arguments.a, arguments.b, arguments.guest)
         frame = diff.blocks(arguments.blocks) if arguments.blocks else diff.summary()
     if output.as_json:

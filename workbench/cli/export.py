@@ -51,27 +51,28 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _disk(arguments: argparse.Namespace, output: Output) -> int:
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
+    with open_case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
         disk = case.moment(arguments.moment, arguments.guest).disk(arguments.disk)
         made = disk.export(arguments.target, arguments.format, progress)
     return _told(output, made)
 
 
 def _files(arguments: argparse.Namespace, output: Output) -> int:
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         manifest = case.moment(arguments.moment, arguments.guest).extract(arguments.path, arguments.into)
     show_frame(output, manifest, without=("target", "kind"))
     return 0
 
 
 def _timeline(arguments: argparse.Namespace, output: Output) -> int:
-    from workbench.case import Case, export_frame
+    from workbench.case import export_frame
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         frame = case.diff(arguments.a, arguments.b, arguments.guest).everything()
         made = export_frame(frame, arguments.target, arguments.format)
     for part, why in frame.attrs["failed"].items():

@@ -34,9 +34,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Print the files, or the diff."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         diff = case.diff(arguments.a, arguments.b, arguments.guest)
         if arguments.text:
             text = diff.text(arguments.text)

@@ -32,9 +32,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Print the versions."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         frame = case.history(arguments.path, arguments.since, arguments.until, arguments.guest)
     show_frame(output, frame, without=[name for name in frame.columns if name not in _SHOWN])
     return 0

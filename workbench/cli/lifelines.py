@@ -49,9 +49,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Ask, and print; the exit code is 8 if a capture could not be asked."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
+    with open_case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
         found = case.lifelines(arguments.kind, arguments.since, arguments.until, arguments.guest, progress=progress)
     if arguments.came:
         found = found[~found["since_start"]]

@@ -85,13 +85,18 @@ def _with_case(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
     default = os.environ.get("WORKBENCH_CASE")
     cased.add_argument(
         "--case",
-        type=Path,
+        type=_place,
         metavar="DIR",
-        default=Path(default) if default else None,
-        help="the case (default: $WORKBENCH_CASE)",
+        default=_place(default) if default else None,
+        help="the case, or the address of a service: unix:///PATH, https://HOST:PORT (default: $WORKBENCH_CASE)",
     )
     cased.add_argument("--guest", metavar="NAME", help="which guest of the case; needless where it has one")
     return cased
+
+
+def _place(word: str) -> Path | str:
+    """Return a path, or an address as it was written."""
+    return word if "://" in word else Path(word)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -41,9 +41,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Plan, tell, and do it if that was asked."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         chosen = case.retained(arguments.keep, arguments.guest)
         with output.progress() as progress:
             plan = case.plan_prune(arguments.keep, arguments.guest, progress=progress)

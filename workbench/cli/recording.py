@@ -38,18 +38,25 @@ def opened(arguments: argparse.Namespace, output: Output) -> Iterator[Recording]
 
     A guest that is not there leaves no case behind.
     """
-    from workbench.case import Case, require_guest
-
     named = _named(arguments)
-    if named is not None:
-        require_guest(named, arguments.connect)
     options = {name: getattr(arguments, name) for name in ("tracker", "audit", "allow_own_volume")}
     with (
-        Case.open_or_create(arguments.case, uri=arguments.connect) as case,
+        _case(arguments, named) as case,
         output.progress() as progress,
         case.record(named or _only(case), progress=progress, **options) as running,
     ):
         yield running
+
+
+def _case(arguments: argparse.Namespace, named: str | None) -> Case:
+    from workbench.case import Case, require_guest
+    from workbench.remote import open_case
+
+    if isinstance(arguments.case, str):  # a service's, which knows its guests
+        return open_case(arguments.case)
+    if named is not None:
+        require_guest(named, arguments.connect)
+    return Case.open_or_create(arguments.case, uri=arguments.connect)
 
 
 def _named(arguments: argparse.Namespace) -> str | None:

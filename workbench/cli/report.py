@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.cli.output import Output
 from workbench.cli.words import WHEN, examples
-from workbench.errors import UsageError
+from workbench.errors import UnsupportedError, UsageError
 
 __all__ = ["add", "add_case", "case_of"]
 
@@ -56,10 +56,14 @@ def case_of(arguments: argparse.Namespace) -> Path:
     ------
     UsageError
         If none is.
+    UnsupportedError
+        If it is a service's.
     """
     named = getattr(arguments, "place", "") or arguments.case
     if not named:
         raise UsageError("no case is named", cure="Name it, or set WORKBENCH_CASE.")
+    if "://" in str(named):
+        raise UnsupportedError("reports are made and verified where the case is", cure="Do it on the service's host.")
     return Path(named)
 
 

@@ -45,9 +45,9 @@ def add_words(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Plan and execute."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         plan = case.plan_rewind(case.moment(arguments.when, arguments.guest), mode=arguments.mode)
         return carry_out(case, plan, arguments, output, network=arguments.network)
 
@@ -102,7 +102,8 @@ def _tell_clone(clone: Clone, output: Output) -> None:
         output.document(asdict(record))
         return
     output.say(f"Clone {inert(record.name)} runs, started in {record.seconds:.2f} s.")
-    output.say(f"Its files: {inert(record.directory, 1000)}, its sockets: {inert(record.sockets, 1000)}")
+    if record.directory:  # not where a service runs it
+        output.say(f"Its files: {inert(record.directory, 1000)}, its sockets: {inert(record.sockets, 1000)}")
     output.say(f"Remove it with: workbench clone rm {inert(record.name)}")
 
 

@@ -36,9 +36,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Print the moment."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         moment = case.moment(arguments.when, arguments.guest)
         marks = [mark.name for mark in case.marks(moment.guest.id) if mark.capture == moment.id]
     regions = moment.regions()

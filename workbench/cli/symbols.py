@@ -35,9 +35,9 @@ def add(verbs: Any, common: argparse.ArgumentParser, cased: argparse.ArgumentPar
 
 
 def _show(arguments: argparse.Namespace, output: Output) -> int:
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         frame = case.moment(arguments.moment, arguments.guest).kernel()
     show_frame(output, frame, without=("banner",))
     return 0

@@ -39,11 +39,11 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Print the timeline."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
     if arguments.last is not None and arguments.last < 1:
         raise UsageError("--last must be at least 1", found=arguments.last, cure="Leave it out to see everything.")
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         frame = case.timeline(arguments.guest)
     branch_of = dict(zip(frame["id"], frame["branch"], strict=True))
     if arguments.branch is not None:

@@ -29,9 +29,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Plan and execute."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
     if arguments.name and arguments.guest not in (None, arguments.name):
         raise UsageError("two guests are named", guests=[arguments.name, arguments.guest], cure="Name one.")
-    with Case(arguments.case, uri=arguments.connect) as case:
+    with open_case(arguments.case, uri=arguments.connect) as case:
         return carry_out(case, case.plan_undo(arguments.name or arguments.guest), arguments, output)

@@ -42,9 +42,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Ask, and print the answer; the exit code is 8 if it broke off."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
+    with open_case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
         if arguments.list:
             show_frame(output, case.plugins())
             return 0

@@ -48,9 +48,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Scan, and print; the exit code is 8 if a capture could not be scanned to its end."""
-    from workbench.case import Case
+    from workbench.remote import open_case
 
-    with Case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
+    with open_case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
         found = case.yara(
             arguments.rules,
             arguments.since,

@@ -119,7 +119,7 @@ class App(Still, ipywidgets.VBox):  # type: ignore[misc]
         self._follow()
 
     def __repr__(self) -> str:
-        return f"<App of {inert(self.case.path)!r}: {self.timeline!r}>"
+        return f"<App of {inert(self.case.location)!r}: {self.timeline!r}>"
 
     def still(self) -> str:
         """Return the timeline, and what the open tab shows."""

@@ -99,10 +99,10 @@ class Magic:
             raise UsageError(f"{len(found)} cases are among the variables", cure="Say which: %wb open PATH.")
         return next(iter(found.values()))
 
-    def _open(self, path: str) -> Any:
-        from workbench.case import Case
+    def _open(self, location: str) -> Any:
+        from workbench.remote import open_case
 
-        self._case = Case(path)
+        self._case = open_case(location)
         return self._case
 
     def _timeline(self, guest: str | None = None) -> Any:

@@ -35,7 +35,7 @@ def case_html(case: Any) -> str:
         ends = (when(captures[0].time_ns), when(captures[-1].time_ns)) if captures else ("-", "-")
         rows.append((guest.name, len(captures), *ends, len(case.marks(guest.id))))
     head = ("guest", "captures", "first", "last", "marks")
-    return _titled(f"Case {case.path}", table(rows, head) + _where(case, (), total))
+    return _titled(f"Case {case.location}", table(rows, head) + _where(case, (), total))
 
 
 def moment_html(moment: Any) -> str:

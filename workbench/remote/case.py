@@ -16,7 +16,7 @@ import pandas as pd
 
 from workbench.case import Case, Clone, Moment, RewindPlan, Rewound
 from workbench.errors import GuestNotFoundError, StoreError, UnsupportedError, UsageError
-from workbench.guest.connection import DEFAULT_URI, Hypervisor
+from workbench.guest.connection import Hypervisor
 from workbench.inquiry.analysis import Analyst
 from workbench.model import CaptureId, Damage, GuestId, Mark
 from workbench.progress import Progress, silent
@@ -25,12 +25,12 @@ from workbench.remote.jobs import finished
 from workbench.remote.recording import RemoteRecording
 from workbench.rewind.clone import CloneRecord
 from workbench.rewind.plan import undo_target
-from workbench.store.address import Access, is_address
+from workbench.store.address import Access
 from workbench.store.link import Link
 from workbench.store.opening import open_remote
 from workbench.store.remote import RemoteBackend
 
-__all__ = ["RemoteCase", "open_case"]
+__all__ = ["RemoteCase"]
 
 _STATUS = (
     "guest", "health", "why", "state", "modes", "interval_asked_s", "interval_held_s", "rpo_achieved_s",
@@ -38,18 +38,6 @@ _STATUS = (
     "missed_ticks", "bytes_stored", "lag_s", "tracker", "last_error", "last_error_ns", "free_bytes", "held_back",
     "uuid",
 )  # fmt: skip
-
-
-def open_case(location: Path | str, *, uri: str = DEFAULT_URI) -> Case:
-    """Open the case at a path, or at a service's address with what the environment says of tokens.
-
-    Raises
-    ------
-    UsageError, FormatError, StoreError
-    """
-    if isinstance(location, str) and is_address(location):
-        return RemoteCase.connect(location)
-    return Case(location, uri=uri)
 
 
 class RemoteCase(Case):
@@ -75,24 +63,7 @@ class RemoteCase(Case):
 
     @classmethod
     def connect(cls, address: str, *, token: str | None = None, ca: Path | str | None = None) -> RemoteCase:
-        """Open the case of a service.
-
-        Parameters
-        ----------
-        address : str
-            `unix:///run/workbench/api.sock`, `https://HOST:PORT`, or `http://` on loopback.
-        token : str, optional
-            By default `WORKBENCH_TOKEN`, or what stands in the file that `WORKBENCH_TOKEN_FILE` names. A socket's
-            user needs none.
-        ca : Path or str, optional
-            Certificates (PEM) that vouch for the service; by default `WORKBENCH_CA`, then the system's own.
-
-        Raises
-        ------
-        UsageError
-            If the address is none, or the service does not know who asks.
-        FormatError, StoreError
-        """
+        """Open the case of a service; see `workbench.connect`."""
         told = Access.of_environment()
         access = Access(told.token if token is None else token, told.ca if ca is None else str(ca))
         link = Link(address, access)
