@@ -1,0 +1,242 @@
+"""What callers have done: captures, events, marks, rewinds, clones.
+
+Every act is noted in the audit log before it is done and after. Refuses what cannot be noted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as OutOfTimeError
+from typing import Any, Literal
+
+from workbench.capture.triggers.alerts import SEVERITIES, read_alert
+from workbench.capture.triggers.event import Event
+from workbench.capture.triggers.gate import Gate, Verdict
+from workbench.case import Clone, RewindPlan
+from workbench.errors import (
+    ConfirmationError,
+    GuestNotFoundError,
+    OutcomeUnknownError,
+    UsageError,
+    WorkbenchError,
+)
+from workbench.model import Mark
+from workbench.progress import Progress
+from workbench.service.access import names_of
+from workbench.service.identity import Caller, Role
+from workbench.service.jobs import Job
+from workbench.service.keeper import Keeper
+from workbench.service.looks import Looks
+
+__all__ = ["Acts"]
+
+_CAPTURE_S = 120.0
+_REWIND_S = 900.0
+
+
+class Acts(Looks):
+    """The acting half of the service, over what can be looked at."""
+
+    _gates: dict[str, Gate]
+
+    def capture(self, caller: Caller, guest: str, reason: str, mark: str | None) -> dict[str, Any]:
+        """Take a capture now and return its id and time.
+
+        Raises
+        ------
+        Forbidden, GuestError, CaptureError, StoreError
+        """
+        keeper = self._keeper(caller, Role.OPERATOR, guest)
+        if "manual" not in keeper.configuration.modes:
+            raise UsageError("manual captures are switched off", guest=guest, cure="See its configuration.")
+        self._note(caller, "capture", "asked", guest=guest, reason=reason, mark=mark)
+        answer = self._wait(
+            keeper.ask(do="capture", mode="manual", reason=reason, mark=mark), _CAPTURE_S, caller, "capture", guest
+        )
+        return {"capture": answer["capture"], "time_ns": answer["time_ns"]}
+
+    def event(self, caller: Caller, guest: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Take an alert or event of others, and a capture where the guest's gate lets it pass.
+
+        Raises
+        ------
+        Forbidden, UsageError, GuestError
+        """
+        keeper = self._keeper(caller, Role.OPERATOR, guest)
+        event, severity = read_alert(body, time.time_ns())
+        rules = keeper.configuration
+        least = rules.triggers.alerts.least
+        if "event" not in rules.modes or SEVERITIES.index(severity) < SEVERITIES.index(least):
+            return {"taken": False, "why": f"below {least}" if "event" in rules.modes else "event captures are off"}
+        keeper.require_recording()  # an event that cannot be captured must not make its gate close
+        verdict = self._decide(keeper, event)
+        if not verdict.passes:
+            return {"taken": False, "why": verdict.why, "folded": verdict.folded}
+        self._note(caller, "event", "asked", guest=guest, name=event.name, reason=event.reason)
+        answer = self._wait(self._send(keeper, event), _CAPTURE_S, caller, "event", guest)
+        return {"taken": True, "capture": answer["capture"], "time_ns": answer["time_ns"], "folded": verdict.folded}
+
+    def _triggered(self, keeper: Keeper, event: Event) -> None:
+        """Take what a trigger source of a guest saw, in its keeper's thread; nobody waits for what comes of it."""
+        if "event" not in keeper.configuration.modes or not self._decide(keeper, event).passes:
+            return
+        guest = keeper.configuration.guest
+        self.audit.add(f"trigger:{event.source}", "event", "asked", guest=guest, name=event.name, reason=event.reason)
+        self._send(keeper, event)
+
+    def _decide(self, keeper: Keeper, event: Event) -> Verdict:
+        with self._lock:
+            gate = self._gates[keeper.configuration.guest]
+            verdict = gate.decide(event, time.monotonic_ns())
+            keeper.tally.gates(gate.held_back)
+        return verdict
+
+    @staticmethod
+    def _send(keeper: Keeper, event: Event) -> Any:
+        return keeper.ask(do="event", source=event.source, name=event.name, reason=event.reason, time_ns=event.time_ns)
+
+    def mark(self, caller: Caller, guest: str, when: str, name: str, *, kind: str, note: str) -> Mark:
+        """Name a moment.
+
+        Raises
+        ------
+        Forbidden, MomentNotFoundError, AmbiguousMomentError, UsageError, StoreError
+        """
+        self._require(caller, Role.OPERATOR, guest)
+        with self.case() as case:
+            moment = self._moment(case, when, guest)
+            self._note(caller, "mark", "asked", guest=moment.guest.id, capture=moment.id, name=name, kind=kind)
+            made = case.mark(name, moment, kind=kind, note=note)
+        self._note(caller, "mark", "done", guest=made.guest, capture=made.capture)
+        return made
+
+    def release(self, caller: Caller, guest: str, when: str) -> list[Mark]:
+        """End the holds of a moment, and return them.
+
+        Raises
+        ------
+        Forbidden, MomentNotFoundError, AmbiguousMomentError, UsageError, StoreError
+        """
+        self._require(caller, Role.OPERATOR, guest)
+        with self.case() as case:
+            moment = self._moment(case, when, guest)
+            self._note(caller, "release", "asked", guest=moment.guest.id, capture=moment.id)
+            ended = case.release(moment)
+        self._note(caller, "release", "done", guest=moment.guest.id, capture=moment.id)
+        return ended
+
+    def plan(self, caller: Caller, guest: str, when: str, mode: Literal["test", "production"]) -> RewindPlan:
+        """Return the plan of a rewind.
+
+        Raises
+        ------
+        Forbidden, MomentNotFoundError, AmbiguousMomentError
+        """
+        self._require(caller, Role.VIEWER, guest)
+        with self.case() as case:
+            return case.plan_rewind(self._moment(case, when, guest), mode)
+
+    def rewind(
+        self,
+        caller: Caller,
+        guest: str,
+        when: str,
+        mode: Literal["test", "production"],
+        *,
+        confirm: str = "",
+        network: bool = False,
+    ) -> Job:
+        """Begin a rewind: a clone in test mode, the guest itself in production.
+
+        Raises
+        ------
+        Forbidden, ConfirmationError, MomentNotFoundError, GuestError
+            Nothing was done.
+        """
+        self._require(caller, Role.OPERATOR, guest)
+        plan = self.plan(caller, guest, when, mode)
+        if mode == "production" and confirm != plan.guest_name:
+            raise ConfirmationError(
+                "a production rewind changes the guest itself",
+                expected=plan.guest_name,
+                cure="Send `confirm` with the guest's name.",
+            )
+        target, identity = plan.target.id, plan.target.guest
+        if mode == "test":
+            return self._job(
+                caller, "clone", identity, lambda progress: self._clone(identity, target, network, progress)
+            )
+        return self._job(caller, "rewind", identity, lambda progress: self._rewind(identity, target, confirm, progress))
+
+    def clone(self, caller: Caller, guest: str, when: str, network: bool) -> Job:
+        """Begin to start a clone.
+
+        Raises
+        ------
+        Forbidden, MomentNotFoundError
+        """
+        self._require(caller, Role.OPERATOR, guest)
+        with self.case() as case:
+            moment = self._moment(case, when, guest)
+        identity, target = moment.record.guest, moment.id
+        return self._job(caller, "clone", identity, lambda progress: self._clone(identity, target, network, progress))
+
+    def remove_clone(self, caller: Caller, name: str) -> None:
+        """Destroy a clone.
+
+        Raises
+        ------
+        Forbidden, UsageError
+        """
+        self._require(caller, Role.OPERATOR)
+        with self.case() as case:
+            found = next((each for each in self._clones(case, caller) if name in (each.name, each.record.uuid)), None)
+            if found is None:
+                raise GuestNotFoundError(f"no clone {name[:80]!r} in this case", cure="See GET /clones.")
+            self._note(caller, "remove clone", "asked", clone=found.name)
+            case.remove_clone(found.record.uuid)
+        self._note(caller, "remove clone", "done", clone=found.name)
+
+    def _clone(self, guest: str, capture: str, network: bool, progress: Progress) -> dict[str, Any]:
+        with self.case() as case:
+            clone = case.moment(f"id:{capture}", guest).clone(network=network, progress=progress)
+            return {"clone": clone.name, "uuid": clone.record.uuid, "seconds": clone.record.seconds}
+
+    def _rewind(self, guest: str, capture: str, confirm: str, progress: Progress) -> dict[str, Any]:
+        keeper = next((each for each in self._all() if guest in names_of(each)), None)
+        if keeper is not None and keeper.status().state == "recording":
+            answer = keeper.ask(do="rewind", to=capture, confirm=confirm).result(_REWIND_S)
+            return dict(answer["rewound"])
+        with self.case() as case:
+            done = case.rewind(
+                case.plan_rewind(f"id:{capture}", "production", guest), confirm=confirm, progress=progress
+            )
+            assert not isinstance(done, Clone)
+            return {
+                "how": done.how,
+                "target": done.target.id,
+                "safety": done.safety.id,
+                "downtime_ns": done.downtime_ns,
+            }
+
+    def _job(self, caller: Caller, what: str, guest: str, deed: Callable[[Progress], dict[str, Any]]) -> Job:
+        self._note(caller, what, "asked", guest=guest)
+
+        def ended(job: Job) -> None:
+            told = (job.error or {}).get("message") or job.result
+            self.audit.add(job.who, what, job.state, guest=guest, job=job.id, told=told)
+
+        return self.jobs.start(what, caller.name, deed, guest=guest, ended=ended)
+
+    def _wait(self, future: Any, patience: float, caller: Caller, what: str, guest: str) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = future.result(patience)
+        except OutOfTimeError:
+            self._note(caller, what, "unknown", guest=guest)
+            raise OutcomeUnknownError("the recorder did not answer in time", cure="Look at the timeline.") from None
+        except WorkbenchError as error:
+            self._note(caller, what, "failed", guest=guest, told=error.message)
+            raise
+        self._note(caller, what, "done", guest=guest, capture=answer.get("capture"))
+        return answer
