@@ -63,5 +63,11 @@ def test_no_file_names_the_machine_it_was_made_on(tracked):
 
 
 def test_the_map_of_the_house_has_every_room():
-    rooms = {path.stem for path in (ROOT / "workbench").iterdir() if not path.name.startswith(("_", "."))}
+    inside = [path for path in (ROOT / "workbench").iterdir() if not path.name.startswith(("_", "."))]
+    rooms = {path.stem for path in inside if path.is_dir() or path.suffix == ".py"}
     assert rooms <= set(re.findall(r"^([a-z]+)  ", workbench.__doc__, re.MULTILINE))
+
+
+def test_types_are_told_to_who_uses_the_package():
+    assert "Typing :: Typed" in PROJECT["classifiers"]
+    assert (ROOT / "workbench" / "py.typed").is_file()
