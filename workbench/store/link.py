@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import ssl
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx2
 
-from workbench.errors import OutcomeUnknownError, StoreError, UsageError
+from workbench.errors import OutcomeUnknownError, StoreError, UsageError, WorkbenchError
 from workbench.store.address import Access, checked_address
 from workbench.store.told import as_error
 
@@ -82,6 +83,7 @@ class Link:
             timeout=patience,
             trust_env=False,
         )
+        weakref.finalize(self, self._client.close)  # whoever forgets to close leaves no connection behind
 
     def __repr__(self) -> str:
         return f"<Link {self.address!r}>"
@@ -139,15 +141,17 @@ class Link:
         WorkbenchError
             What the service says is wrong.
         """
+        failure: WorkbenchError
         try:
             reply = self._once(method, path, body, {}, {}, _ANSWER_BYTES)
+            return (_object(reply) if reply.body else {}), reply.headers.get("location", "")
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise self._unreachable(error) from None
+            failure = self._unreachable(error)
         except httpx2.TransportError as error:
-            raise OutcomeUnknownError(
+            failure = OutcomeUnknownError(
                 "the service did not answer", service=self.address, cause=_words(error), cure="Look at its timeline."
-            ) from None
-        return (_object(reply) if reply.body else {}), reply.headers.get("location", "")
+            )
+        raise failure  # as in `_patiently`
 
     def follow(self, path: str) -> Iterator[dict[str, Any]]:
         """Yield the JSON objects of a stream of events (server-sent events, HTML standard 9.2) until it ends.
@@ -169,19 +173,17 @@ class Link:
     # What both share.
 
     def _patiently(self, act: Callable[[], T]) -> T:
-        for wait in _WAITS:
+        for wait in (*_WAITS, None):
             try:
                 return act()
             except httpx2.TransportError as error:
-                if _distrusts(error) is not None:
-                    raise self._unreachable(error) from None
-                time.sleep(wait)
+                failure, least, hopeless = self._unreachable(error), 0.0, _distrusts(error) is not None
             except _BusyError as error:
-                time.sleep(min(_LONGEST_WAIT, max(wait, error.seconds)))
-        try:
-            return act()
-        except httpx2.TransportError as error:
-            raise self._unreachable(error) from None
+                failure, least, hopeless = error, min(_LONGEST_WAIT, error.seconds), False
+            if wait is None or hopeless:
+                raise failure  # out here: an error that is kept must not keep the library's sockets
+            time.sleep(max(wait, least))
+        raise AssertionError("the last turn returns or raises")
 
     def _once(
         self,
