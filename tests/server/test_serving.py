@@ -19,7 +19,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from workbench.case import Case
+import workbench
+from workbench.case import Case, Rewound
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
 from workbench.guest.connection import DEFAULT_URI, Hypervisor
 
@@ -147,6 +148,29 @@ def test_a_clone_is_started_listed_and_removed(running: Running, kept: DemoGuest
     assert [each["name"] for each in running.client.get("/clones").json()["clones"]] == [job["result"]["clone"]]
     assert running.client.delete(f"/clones/{job['result']['clone']}").status_code == 204
     assert running.client.get("/clones").json() == {"clones": []}
+
+
+def test_a_notebook_far_away_captures_rewinds_and_clones(running: Running, kept: DemoGuest, cached: Path) -> None:
+    """The client over the wire, on a guest that runs: what it returns is what a local case returns."""
+    with workbench.connect(f"unix://{running.socket}") as case, case.record(kept.name) as recording:
+        before = recording.capture("from afar", mark="afar")
+        assert (before.record.reason, str(before.record.mode)) == ("from afar", "manual")
+        kept.run("echo later > /root/afar && sync")
+        plan = case.plan_rewind(before, "production")
+        done = case.rewind(plan, confirm=kept.name)
+        assert isinstance(done, Rewound)
+        assert (done.how, done.target) == ("in place", before.record)
+        assert kept.run("ls /root/afar").rc != 0
+        undone = case.rewind(case.plan_undo(kept.name), confirm=kept.name)
+        assert isinstance(undone, Rewound)
+        assert undone.target == done.safety
+        assert kept.run("cat /root/afar").rc == 0
+        with before.clone() as clone:
+            assert [each.name for each in case.clones()] == [clone.name]
+        assert case.clones() == []
+        with Case(running.place / "case") as local:
+            assert case.moment("afar").record == local.moment("afar").record
+            assert case.moment("afar").processes()["pid"].tolist() == local.moment("afar").processes()["pid"].tolist()
 
 
 def test_a_service_that_is_killed_goes_on_where_it_was(running: Running) -> None:
