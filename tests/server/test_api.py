@@ -38,6 +38,7 @@ PATHS = [
     ("GET", "/audit", None, "admin", 200),
     ("GET", "/content?prefix=guests", None, "viewer", 200),
     ("GET", "/content/none", None, "viewer", 404),
+    ("GET", "/contents?prefix=guests/none", None, "viewer", 404),
     ("POST", "/rewind", {"guest": NAME, "target": "latest", "dry_run": True}, "viewer", 200),
     ("POST", "/rewind", {"guest": NAME, "target": "latest", "mode": "production"}, "operator", 409),
     ("POST", "/captures", {"guest": NAME, "reason": "x"}, "operator", 503),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
+import struct
 import subprocess
 import threading
 from collections.abc import Callable
@@ -29,6 +30,8 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if parts.path == "/content":
             self._list(parse_qs(parts.query))
+        elif parts.path == "/contents":
+            self._many(parse_qs(parts.query))
         else:
             self._file(self.server.root / parts.path.removeprefix("/content/"))
 
@@ -43,6 +46,11 @@ class Handler(BaseHTTPRequestHandler):
         names = sorted(path.name for path in place.iterdir() if path.name > asked.get("after", [""])[0])
         limit = self.server.page
         self.say(200, json.dumps({"names": names[:limit], "more": len(names) > limit}).encode())
+
+    def _many(self, asked: dict[str, list[str]]) -> None:
+        paths = sorted((self.server.root / asked["prefix"][0]).iterdir())
+        found = [path for path in paths if path.name >= asked["begin"][0]][: int(asked["limit"][0])]
+        self.say(200, b"".join(packed(path.name, path.read_bytes()) for path in found))
 
     def _file(self, path: Path) -> None:
         if not path.is_file():
@@ -72,6 +80,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""
+
+
+def packed(name: str, data: bytes) -> bytes:
+    """A file among many: the lengths of its name and content (u16, u32), and both."""
+    return struct.pack("<HI", len(name), len(data)) + name.encode() + data
 
 
 class FilesServer(ThreadingHTTPServer):

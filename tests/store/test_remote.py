@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from casebuilder import DISK, GUEST, RAM, Built
-from filesserver import FilesServer, Handler, certificate
+from casebuilder import DISK, GUEST, RAM, Built, build_case
+from filesserver import FilesServer, Handler, certificate, packed
 
 from workbench.errors import (
     DamagedError,
@@ -177,6 +177,41 @@ def test_lists_and_deltas_are_asked_for_each_time(server: FilesServer, backend: 
         backend.get(delta)
         backend.list("guests")
     assert len(server.asked) == 4
+
+
+def test_records_that_are_read_one_after_another_come_many_at_once(tmp_path: Path) -> None:
+    built = build_case(tmp_path / "long", captures=100)
+    server = FilesServer(built.path)
+    try:
+        remote = open_remote(Link(server.address, Access()))
+        assert [remote.record(ref.id) for ref in remote.captures(GUEST)] == built.records
+        assert len(server.asked) < 15
+        asked = len(server.asked)
+        again = open_remote(Link(server.address, Access()))
+        assert [again.record(ref.id) for ref in again.captures(GUEST)] == built.records
+        assert len(server.asked) == asked + 2  # the case, the list
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\0",
+        packed("x.capture", b"x")[:-1],
+        packed("../x.capture", b"x"),
+        packed("a/x.capture", b"x"),
+        packed("x.delta", b"x"),
+        packed("\xff.capture", b"x"),
+        packed("x.capture", b"x") + b"\xff" * 6,
+    ],
+)
+def test_many_files_that_make_no_sense_are_refused(server: FilesServer, backend: RemoteBackend, body: bytes) -> None:
+    first, second = sorted(name for name in files(server.root) if name.endswith(".capture"))[:2]
+    backend.get(first)
+    server.odd = lie(200, body)
+    with pytest.raises(StoreError, match="make no sense"):
+        backend.get(second)
 
 
 def test_lists_of_many_pages_are_whole(server: FilesServer, backend: RemoteBackend) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterator
 from typing import Annotated, Any, BinaryIO
 
@@ -24,6 +25,8 @@ __all__ = ["NameList", "router"]
 
 router = APIRouter()
 _AT_ONCE = 1 << 20
+_MANY_BYTES = 4 << 20
+_HEAD = struct.Struct("<HI")
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 _KIND = "application/octet-stream"
 _BINARY = {"content": {_KIND: {"schema": {"type": "string", "format": "binary"}}}}
@@ -33,8 +36,9 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     416: {"model": ErrorBody, "description": "The file has no such range"},
 }
 Prefix = Annotated[str, Query(min_length=1, max_length=200, description="`guests/UUID/captures`, `packs/ab` ...")]
-Name = Annotated[str, Query(max_length=200, description="The last name of the page before.")]
+Name = Annotated[str, Query(max_length=200, description="Where to begin: past it in a list, at it in files.")]
 Many = Annotated[int, Query(ge=1, le=10_000)]
+Few = Annotated[int, Query(ge=1, le=1_000)]
 
 
 class NameList(BaseModel):
@@ -60,6 +64,17 @@ def names(prefix: Prefix, caller: Reading, contents: ContentsOf, after: Name = "
     except MissingError as error:
         raise HTTPException(404) from error
     return {"names": found, "more": more}
+
+
+@router.get("/contents", response_class=Response, responses={200: _BINARY})
+def many(prefix: Prefix, caller: Reading, contents: ContentsOf, begin: Name = "", limit: Few = 100) -> Response:
+    """Return small files of one prefix at once: for each the lengths of name and content (u16, u32), and both."""
+    try:
+        found = list(contents.many(caller, prefix, begin, limit, _MANY_BYTES))
+    except MissingError as error:
+        raise HTTPException(404) from error
+    parts = [part for name, data in found for part in (_HEAD.pack(len(name), len(data)), name.encode(), data)]
+    return Response(b"".join(parts), 200, {"Cache-Control": "no-store"}, _KIND)
 
 
 @router.get("/content/{name:path}", response_class=Response, responses=_ANSWERS)

@@ -15,6 +15,7 @@ import stat
 import threading
 import uuid
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,7 +77,7 @@ class Contents:
             raise _missing(name)
         return os.fdopen(handle, "rb", buffering=0)
 
-    def list(self, caller: Caller, prefix: str, after: str, limit: int) -> tuple[list[str], bool]:
+    def list(self, caller: Caller, prefix: str, after: str, limit: int) -> tuple[Sequence[str], bool]:
         """Return the names under a prefix past `after`, ascending, at most `limit`; and whether there are more.
 
         Raises
@@ -85,6 +86,33 @@ class Contents:
             If there is no such prefix, or it is not for the caller.
         StoreError
         """
+        names = self._listed(caller, prefix)
+        first = bisect.bisect_right(names, after)
+        return names[first : first + limit], len(names) > first + limit
+
+    def many(self, caller: Caller, prefix: str, begin: str, limit: int, most: int) -> Iterator[tuple[str, bytes]]:
+        """Yield small files under a prefix from the name `begin` on, as many as `most` bytes hold.
+
+        Raises
+        ------
+        MissingError
+            If there is no such prefix, or it is not for the caller.
+        StoreError
+        """
+        names = self._listed(caller, prefix)
+        first = bisect.bisect_left(names, begin)
+        for name in names[first : first + limit]:
+            try:
+                with self.open(caller, f"{prefix}/{name}") as file:
+                    most -= os.fstat(file.fileno()).st_size
+                    if most < 0:
+                        return
+                    data = file.read()
+            except MissingError:  # pruned, or no file of ours: whoever asks for it by name is told
+                continue
+            yield name, data
+
+    def _listed(self, caller: Caller, prefix: str) -> Sequence[str]:
         found = _FOLDER.fullmatch(prefix)
         if found is None or (found["guest"] and not self._sees(caller, GuestId(found["guest"]))):
             raise _missing(prefix)
@@ -93,8 +121,7 @@ class Contents:
         names = sorted(name for name in self._store.backend.list(prefix) if _is_told(prefix, name))
         if prefix == "guests":
             names = [name for name in names if self._sees(caller, GuestId(name))]
-        first = bisect.bisect_right(names, after)
-        return names[first : first + limit], len(names) > first + limit
+        return names
 
     def _is_for(self, caller: Caller, guest: str | None, pack: str | None, name: str) -> bool:
         if not caller.guests or (guest is None and pack is None):

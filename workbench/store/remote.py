@@ -8,16 +8,15 @@ digests, as with any backend.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import NoReturn
 
-from workbench.errors import DamagedError, MissingError, StoreError, UnsupportedError, UsageError
+from workbench.errors import DamagedError, MissingError, StoreError, UnsupportedError
 from workbench.store.backend import Lock, Staging, checked_name
 from workbench.store.blockcache import BlockCache
 from workbench.store.link import Link, Reply
 from workbench.store.lru import BoundedCache
+from workbench.store.parts import LASTING, names_of, size_told, unpacked
 
 __all__ = ["BLOCK", "RemoteBackend"]
 
@@ -30,8 +29,8 @@ _PAGE = 10_000
 _MOST_NAMES = 10_000_000
 _WHOLE = {".json": 1 << 20, ".mark": 1 << 20, ".capture": 64 << 20, ".pruned": 256 << 20, ".delta": 512 << 20}
 """Endings of files that are read whole, and the bytes that they may have."""
-_LASTING = (".mark", ".capture", ".pruned")
-_SPAN = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_MOST_AHEAD = 512
+_AHEAD_BYTES = 8 << 20
 
 
 class RemoteBackend:
@@ -49,6 +48,7 @@ class RemoteBackend:
         self.cache = cache
         self._near: BoundedCache[tuple[str, int], tuple[bytes, int]] = BoundedCache(_NEAR)
         self._sizes: BoundedCache[str, int] = BoundedCache(100_000)
+        self._ahead: dict[str, tuple[str, int]] = {}  # by prefix: the last name that was asked for, and how many
 
     def __repr__(self) -> str:
         return f"<RemoteBackend {self.link.address!r}>"
@@ -91,7 +91,7 @@ class RemoteBackend:
             except MissingError:
                 return []
             page, more = told.get("names"), told.get("more") is True
-            names += _names(page, after)
+            names += names_of(page, after, _PAGE)
             if len(names) > _MOST_NAMES:
                 raise StoreError("the service lists more names than a case has", prefix=prefix, most=_MOST_NAMES)
             if more and not page:
@@ -103,21 +103,55 @@ class RemoteBackend:
         """Drop everything that is kept: the next read asks the service."""
         self._near.clear()
         self._sizes.clear()
+        self._ahead.clear()
         if self.cache is not None:
             self.cache.clear()
 
     def _whole(self, name: str, ending: str) -> bytes:
         """Return a file that is read whole."""
-        lasting = ending in _LASTING
-        known = self.cache.get(name, 0) if lasting and self.cache is not None else None
+        lasting = ending in LASTING
+        known = self._lasting(name) if lasting else None
         if known is not None:
-            return known[0]
+            return known
         reply = self._ask(name, most=_WHOLE[ending])
         if reply.status != 200:
             raise StoreError("the service answers with a part of a file", path=name, status=reply.status)
         if lasting and self.cache is not None:
             self.cache.put(name, 0, reply.body, len(reply.body))
         return reply.body
+
+    def _lasting(self, name: str) -> bytes | None:
+        """Return a small file that is at hand, or came with those after it because such are read one after another."""
+        for ahead in (False, True):
+            if ahead and not self._read_ahead(name):
+                return None
+            found = self._near.get((name, 0))
+            if found is None and self.cache is not None:
+                found = self.cache.get(name, 0)
+            if found is not None:
+                return found[0]
+        return None
+
+    def _read_ahead(self, name: str) -> bool:
+        """Ask for a file and those after it, twice as many each time that one was missing past the last."""
+        prefix, _, first = name.rpartition("/")
+        last, count = self._ahead.get(prefix, ("~", 0))
+        count = min(_MOST_AHEAD, 2 * count) if first > last else 1
+        self._ahead[prefix] = first, count
+        if count == 1:
+            return False
+        try:
+            asked: dict[str, str | int] = {"prefix": prefix, "begin": first, "limit": count}
+            found = list(unpacked(self.link.read("/contents", most=_AHEAD_BYTES, params=asked).body))
+        except MissingError:
+            return False
+        for each, data in found:
+            self._near.put((f"{prefix}/{each}", 0), (data, len(data)), len(data))
+            if self.cache is not None:
+                self.cache.put(f"{prefix}/{each}", 0, data, len(data))
+        if found:
+            self._ahead[prefix] = found[-1][0], count
+        return True
 
     def _blocks(self, name: str, first: int, last: int) -> Iterator[bytes]:
         """Yield blocks in order, those that are not at hand fetched in runs; it ends early at the end of the file."""
@@ -160,7 +194,7 @@ class RemoteBackend:
         """
         start, most = first * BLOCK, count * BLOCK
         reply = self._ask(name, most=most, span=f"bytes={start}-{start + most - 1}")
-        size = _size_told(reply, name, start, most)
+        size = size_told(reply, name, start, most)
         if self._sizes.get(name) not in (None, size):
             raise DamagedError(
                 "file changed its length while it was read", path=name, expected=self._sizes.get(name), found=size
@@ -230,45 +264,3 @@ def _exactly(name: str, data: bytes, offset: int, wanted: int) -> bytes:
     if len(data) != max(wanted, 0):
         raise DamagedError("file is too short", path=name, offset=offset, expected=wanted, found=len(data))
     return data
-
-
-def _size_told(reply: Reply, name: str, start: int, most: int) -> int:
-    """Return the size of the file of which this is a part.
-
-    Raises
-    ------
-    StoreError
-        If it is not the part that was asked for.
-    """
-    told = _SPAN.fullmatch(reply.headers.get("content-range", ""))
-    if reply.status != 206 or told is None:
-        raise StoreError("the service gives no ranges of files", path=name, status=reply.status)
-    first, last, size = (int(each) for each in told.groups())
-    if first != start or last != min(start + most, size) - 1 or len(reply.body) != last - first + 1:
-        raise StoreError(
-            "the service gives another part of the file than was asked for",
-            path=name,
-            asked=(start, most),
-            told=(first, last, size),
-            found=len(reply.body),
-        )
-    return size
-
-
-def _names(page: object, after: str) -> list[str]:
-    """Return a page of names, ascending and past `after`.
-
-    Raises
-    ------
-    StoreError
-        If it is not that.
-    """
-    try:
-        if not isinstance(page, list) or len(page) > _PAGE:
-            raise ValueError("no page")
-        names = [checked_name(str(each)) for each in page]
-    except (ValueError, UsageError) as error:
-        raise StoreError("the service's list is not of names of a case", cure="Ask who runs it.") from error
-    if any("/" in name for name in names) or any(b <= a for a, b in pairwise([after, *names])):
-        raise StoreError("the service's list is not in order", cure="Ask who runs it.")
-    return names
