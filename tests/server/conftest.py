@@ -60,7 +60,7 @@ class Offered:
                 limits=limits,
             )
         )
-        self._serving: Serving | None = None
+        self._serving: list[Serving] = []
         self.begin()
 
     def begin(self) -> None:
@@ -68,12 +68,18 @@ class Offered:
         end = socket.socket(socket.AF_UNIX)
         end.bind(str(self.path))
         end.listen(64)
-        self._serving = Serving(create_app(self.service), end)
+        self._serving.append(Serving(create_app(self.service), end))
+
+    def over_tls(self, certificate: Path, key: Path) -> str:
+        """Listen on loopback as well, and return the address."""
+        end = socket.create_server(("127.0.0.1", 0))
+        options = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+        self._serving.append(Serving(create_app(self.service), end, **options))
+        return f"https://127.0.0.1:{end.getsockname()[1]}"
 
     def end(self) -> None:
-        if self._serving is not None:
-            self._serving.end()
-            self._serving = None
+        while self._serving:
+            self._serving.pop().end()
 
     def close(self) -> None:
         self.end()

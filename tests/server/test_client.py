@@ -28,6 +28,8 @@ from workbench.errors import (
 from workbench.progress import ProgressEvent
 from workbench.remote import open_case
 from workbench.remote.case import RemoteCase
+from workbench.remote.recording import RemoteRecording
+from workbench.store.link import Reply
 
 
 @pytest.fixture
@@ -154,6 +156,52 @@ def test_a_viewer_may_look_and_not_act(recorded, offer) -> None:
         ):
             with pytest.raises(UsageError, match="takes the role"):
                 act()
+
+
+def test_over_tls_with_a_certificate_of_ones_own(recorded, offer, cached, tmp_path, monkeypatch) -> None:
+    """Also the workers are told which certificate to trust."""
+    made = tmp_path / "service.crt", tmp_path / "service.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=service", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-out", str(made[0]), "-keyout", str(made[1])],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    offered = offer(recorded)
+    address, token = offered.over_tls(*made), offered.token("viewer")
+    with pytest.raises(StoreError, match="not to be trusted"):
+        workbench.connect(address, token=token)
+    with pytest.raises(UsageError, match="does not know who asks"):  # over TCP there is no user
+        workbench.connect(address, ca=made[0])
+    with workbench.connect(address, token=token, ca=made[0]) as case, Case(recorded) as local:
+        same(case.moment().vol("linux.lsmod.Lsmod"), local.moment().vol("linux.lsmod.Lsmod"))
+        same(case.moment().ls("/etc"), local.moment().ls("/etc"))
+
+
+@pytest.mark.parametrize(
+    "answer", [b"{}", b'{"guests": 1, "clones": [1], "plan": {}, "marks": 1, "mark": 1}', b"[]", b"x"]
+)
+def test_answers_that_make_no_sense_are_the_services_error(pair, monkeypatch, answer: bytes) -> None:
+    remote, _, _ = pair
+    moment = remote.moment()
+    once = remote._link._once
+
+    def odd(method: str, path: str, *asked: Any) -> Reply:
+        return once(method, path, *asked) if path.startswith("/content") else Reply(200, {}, answer)
+
+    monkeypatch.setattr(remote._link, "_once", odd)
+    for act in (
+        remote.status,
+        remote.clones,
+        lambda: remote.mark("x", moment),
+        lambda: remote.release(moment),
+        lambda: remote.plan_rewind(moment),
+        lambda: remote.configure("demo"),
+        moment.clone,
+        lambda: RemoteRecording(remote, "demo").capture("x"),
+    ):
+        with pytest.raises(StoreError):
+            act()
 
 
 # Acts.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +127,21 @@ def test_lists_hide_the_guests_of_others(service, client, two) -> None:
     assert names(one, f"guests/{THEIRS}/captures") is None
     assert names(one, "packs") is names(one, two[2][-1].rpartition("/")[0]) is None
     assert sorted(names(all_, "packs") or []) == sorted({each[-1].split("/")[1] for each in two[1:]})
+
+
+def test_many_files_at_once_are_those_that_may_be_read(service, client, two) -> None:
+    case, ours, theirs = two
+    for name, known_by, status in ((ours[1], "web1", 200), (theirs[1], "web1", 404), (theirs[1], "db1", 200)):
+        prefix, _, last = name.rpartition("/")
+        answer = client.get("/contents", params={"prefix": prefix}, headers=bearer(service, known_by))
+        assert answer.status_code == status
+        data = (case / name).read_bytes()
+        whole = struct.pack("<HI", len(last), len(data)) + last.encode() + data
+        assert answer.content == whole or status == 404
+        asked = {"prefix": prefix, "begin": "~"}
+        assert client.get("/contents", params=asked, headers=bearer(service)).content == b""
+    packs = client.get("/contents", params={"prefix": ours[-1].rpartition("/")[0]}, headers=bearer(service))
+    assert (packs.status_code, len(packs.content)) == (200, 0)  # a pack is more than what comes at once
 
 
 def test_lists_come_in_pages_and_hold_only_what_the_store_names(service, client, two) -> None:

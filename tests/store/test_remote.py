@@ -374,6 +374,7 @@ def lie(status: int, body: bytes, **headers: str):
         (lie(503, b'{"error": [1]}'), "answers with an error"),
         (lie(400, b"[" * 60_000), "answers with an error"),
         (lie(400, b'{"error": {"kind": "__class__", "message": "odd"}}'), "odd"),
+        (lie(400, b'{"error": {"kind": "UsageError", "message": "odd", "facts": {"self": 1, "cure": 2}}}'), "odd"),
         (lie(400, b'{"error": {"kind": "RewindError", "message": "odd", "facts": {"guest_is": 1}}}'), "odd"),
     ],
 )

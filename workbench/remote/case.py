@@ -18,9 +18,10 @@ from workbench.case import Case, Clone, Moment, RewindPlan, Rewound
 from workbench.errors import GuestNotFoundError, StoreError, UnsupportedError, UsageError
 from workbench.guest.connection import Hypervisor
 from workbench.inquiry.analysis import Analyst
-from workbench.model import CaptureId, Damage, GuestId, Mark
+from workbench.model import CaptureId, Damage, Mark
 from workbench.progress import Progress, silent
-from workbench.remote.clone import RemoteClone, record_of
+from workbench.remote.answers import clone_of, making_sense, mark_of
+from workbench.remote.clone import RemoteClone
 from workbench.remote.jobs import finished
 from workbench.remote.recording import RemoteRecording
 from workbench.rewind.clone import CloneRecord
@@ -114,10 +115,11 @@ class RemoteCase(Case):
         StoreError
         """
         told = self._link.look("/capture-status")
-        rows = [each for each in told.get("guests", []) if guest is None or guest in (each["guest"], each["uuid"])]
+        with making_sense("its guests"):
+            rows = [each for each in told["guests"] if guest is None or guest in (each["guest"], each["uuid"])]
+            frame = pd.DataFrame(rows, columns=list(_STATUS))
         if guest is not None and not rows:
             raise GuestNotFoundError(f"the service keeps no guest {guest[:80]!r}", cure="See `status()`.")
-        frame = pd.DataFrame(rows, columns=list(_STATUS))
         frame.attrs["upkeep"] = told.get("upkeep", {})
         return frame
 
@@ -146,11 +148,9 @@ class RemoteCase(Case):
             If a field is wrong, or the caller may not: nothing was changed.
         StoreError
         """
-        before = self.configuration()["guests"]
-        known: dict[str, Any] = next((each for each in before if each["guest"] == guest), {})
+        known = _of_guest(self.configuration(), guest)
         told, _ = self._link.act("POST", "/capture-config", {**known, **changes, "guest": guest})
-        found: dict[str, Any] = next(each for each in told["guests"] if each["guest"] == guest)
-        return found
+        return _of_guest(told, guest)
 
     # Acts.
 
@@ -204,7 +204,7 @@ class RemoteCase(Case):
         found = moment if isinstance(moment, Moment) else self.moment(moment, guest)
         body = {"guest": found.guest.id, "target": f"id:{found.id}", "name": name, "kind": kind, "note": note}
         told, _ = self._link.act("POST", "/marks", body)
-        return _mark(told, told.get("mark"))
+        return mark_of(told.get("guest"), told.get("mark") or {})
 
     def release(self, moment: str | Moment, guest: str | None = None) -> list[Mark]:
         """End the holds of a moment; return them.
@@ -216,7 +216,8 @@ class RemoteCase(Case):
         """
         found = moment if isinstance(moment, Moment) else self.moment(moment, guest)
         told, _ = self._link.act("POST", "/marks/release", {"guest": found.guest.id, "target": f"id:{found.id}"})
-        return [_mark(told, each) for each in told.get("marks", [])]
+        with making_sense("marks"):
+            return [mark_of(told["guest"], each) for each in told["marks"]]
 
     def plan_rewind(
         self, when: str | Moment, mode: Literal["test", "production"] = "test", guest: str | None = None
@@ -224,17 +225,15 @@ class RemoteCase(Case):
         """Return the plan of a rewind, as the service makes it; print it, then `case.rewind(plan)`."""
         moment = when if isinstance(when, Moment) else self.moment(when, guest)
         body = {"guest": moment.guest.id, "target": f"id:{moment.id}", "mode": mode, "dry_run": True}
-        told = self._link.act("POST", "/rewind", body)[0]["plan"]
-        return RewindPlan(
-            str(told["guest"]),
-            mode,
-            moment.record,
-            self.store.record(CaptureId(told["present"])),
-            int(told["pages"]),
-            int(told["clusters"]),
-            tuple(str(each) for each in told["reshaped"]),
-            int(told["left_behind"]),
-        )
+        answer, _ = self._link.act("POST", "/rewind", body)
+        with making_sense("a plan"):
+            told = answer["plan"]
+            present = self.store.record(CaptureId(str(told["present"])))
+            counts = int(told["pages"]), int(told["clusters"])
+            reshaped = tuple(str(each) for each in told["reshaped"])
+            return RewindPlan(
+                str(told["guest"]), mode, moment.record, present, *counts, reshaped, int(told["left_behind"])
+            )
 
     def plan_undo(self, guest: str | None = None) -> RewindPlan:
         """Return the plan that undoes the guest's last rewind."""
@@ -260,10 +259,11 @@ class RemoteCase(Case):
             "options": {"network": network},
         }
         done = self._done("/rewind", body, progress)
-        if plan.mode == "test":
-            return self._clone(str(done["uuid"]))
-        target, safety = (self.store.record(CaptureId(str(done[name]))) for name in ("target", "safety"))
-        return Rewound(target, safety, str(done["how"]), int(done["downtime_ns"]), plan.pages, plan.clusters, {})
+        with making_sense("a rewind"):
+            if plan.mode == "test":
+                return self._clone(str(done["uuid"]))
+            target, safety = (self.store.record(CaptureId(str(done[name]))) for name in ("target", "safety"))
+            return Rewound(target, safety, str(done["how"]), int(done["downtime_ns"]), plan.pages, plan.clusters, {})
 
     def _done(self, path: str, body: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """Begin a job and follow it to its end; return its result."""
@@ -285,11 +285,15 @@ class RemoteCase(Case):
         if name is not None or not run:
             self._refuse("the service names clones itself, and lets them run", "Leave name and run out.")
         body = {"guest": moment.guest.id, "target": f"id:{moment.id}", "network": network}
-        return self._clone(str(self._done("/clones", body, progress)["uuid"]))
+        done = self._done("/clones", body, progress)
+        with making_sense("a clone"):
+            return self._clone(str(done["uuid"]))
 
     def clones(self) -> Sequence[RemoteClone]:
         """Return the clones of this case, oldest first."""
-        told = [record_of(each, self.location) for each in self._link.look("/clones").get("clones", [])]
+        answer = self._link.look("/clones")
+        with making_sense("clones"):
+            told = [clone_of(each, self.location) for each in answer["clones"]]
         return [RemoteClone(self, record) for record in sorted(told, key=lambda each: each.started_ns)]
 
     def remove_clone(self, name: str) -> CloneRecord:
@@ -327,17 +331,7 @@ class RemoteCase(Case):
         self._refuse("a report is verified where the case is", "Run `workbench verify-report` on the service's host.")
 
 
-def _mark(told: Mapping[str, Any], row: Any) -> Mark:
-    """Return a mark as a service tells of it.
-
-    Raises
-    ------
-    StoreError
-        If it makes no sense.
-    """
-    try:
-        capture = None if row["capture"] is None else CaptureId(str(row["capture"]))
-        guest = GuestId(str(told["guest"]))
-        return Mark(str(row["name"]), guest, int(row["time_ns"]), capture, str(row["kind"]), str(row["note"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError("the service tells of a mark that makes no sense", cure="Ask who runs it.") from error
+def _of_guest(told: Mapping[str, Any], guest: str) -> dict[str, Any]:
+    """Return a guest's part of a configuration; empty where it has none."""
+    with making_sense("its configuration"):
+        return next((dict(each) for each in told["guests"] if each["guest"] == guest), {})

@@ -6,14 +6,12 @@ Refuses what takes its host: its console, its screen and its files are there.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from workbench.case import Clone
-from workbench.errors import StoreError, UnsupportedError
-from workbench.model import CaptureId
-from workbench.rewind.clone import CloneRecord
+from workbench.errors import UnsupportedError
 
-__all__ = ["RemoteClone", "record_of"]
+__all__ = ["RemoteClone"]
 
 
 class RemoteClone(Clone):
@@ -32,26 +30,3 @@ class RemoteClone(Clone):
         raise UnsupportedError(
             f"{what} cannot be had from afar", clone=self.name, cure="Open the case on the host that it runs on."
         )
-
-
-def record_of(told: dict[str, Any], address: str) -> CloneRecord:
-    """Return a clone as a service tells of it.
-
-    Raises
-    ------
-    StoreError
-        If it makes no sense.
-    """
-    try:
-        return CloneRecord(
-            str(told["name"]),
-            str(told["uuid"]),
-            address,
-            CaptureId(str(told["capture"])),
-            "",
-            "",
-            int(told["started_ns"]),
-            float(told["seconds"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError("the service tells of a clone that makes no sense", cure="Ask who runs it.") from error

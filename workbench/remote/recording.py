@@ -13,6 +13,7 @@ import pandas as pd
 from workbench.case import Moment
 from workbench.errors import UnsupportedError
 from workbench.model import CaptureMode, GuestRecord
+from workbench.remote.answers import making_sense
 
 if TYPE_CHECKING:
     from workbench.remote.case import RemoteCase
@@ -60,7 +61,8 @@ class RemoteRecording:
             self.case.require_taken(told)
         else:
             told = self.case.captured(self._name, reason, mark)
-        return self.case.moment(f"id:{told['capture']}", self._name)
+        with making_sense("a capture"):
+            return self.case.moment(f"id:{told['capture']}", self._name)
 
     def request(self, reason: str, *, mark: str | None = None) -> dict[str, Any]:
         """Tell the service of an event: `taken` says whether its gate let it pass, `why` what held it back."""

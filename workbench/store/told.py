@@ -31,7 +31,7 @@ def as_error(told: Mapping[str, Any], status: int = 500) -> WorkbenchError:
     message, cure = str(told.get("message", ""))[:2_000], str(told.get("cure", ""))[:2_000]
     facts = told.get("facts")
     named = {f"{name}": _Fact(str(value)[:300]) for name, value in facts.items()} if isinstance(facts, dict) else {}
-    for taken in ("message", "cure", "guest_is"):
+    for taken in ("self", "message", "cure", "guest_is"):
         named.pop(taken, None)
     if not message:
         return StoreError("the service answers with an error", status=status, cure="See its log.")
