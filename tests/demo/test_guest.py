@@ -33,7 +33,8 @@ def wait_until(true, seconds=30):
 def test_runs_commands_as_root(guest):
     done = guest.run("id -u; echo trouble >&2; exit 3")
     assert (done.rc, done.stdout) == (3, "0\ntrouble\n")
-    assert abs(done.t - time.time()) < 60
+    # By the guest's own clock, which stood still in every pause that other tests made of it.
+    assert -3600 < done.t - time.time() < 5
 
 
 def test_a_command_that_takes_too_long_is_ended(guest):

@@ -16,22 +16,28 @@ import pandas as pd
 import pytest
 
 from workbench.bench.forensics import PLUGINS as MEASURED
-from workbench.memory.volatility.opening import Opener
-
-from .conftest import Recorded
+from workbench.case import Case, Moment
 
 PLUGINS = (*MEASURED, "linux.pslist.PsList", "linux.ptrace.Ptrace")
-MOMENT = "backdoor"
+RECORDED = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
 
 
 @pytest.fixture(scope="module")
-def command_line(recorded: Recorded, opener: Opener, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def moment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moment]:
+    """A moment of the recorded intrusion, in a case of its own: nothing that was answered before is read."""
+    place = tmp_path_factory.mktemp("intrusion") / "case"
+    shutil.copytree(RECORDED, place, ignore=shutil.ignore_patterns("cache"))
+    with Case(place) as case:
+        yield case.moment("alert-backdoor")
+
+
+@pytest.fixture(scope="module")
+def command_line(moment: Moment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a directory with what the command line says, a file per plugin: two runs, half of the plugins each."""
     place = tmp_path_factory.mktemp("command-line")
-    view = recorded.case.store.view(recorded.capture(MOMENT))
-    view.region("pc.ram").write_sparse(place / "dump.raw")
+    moment.case.store.view(moment.id).region("pc.ram").write_sparse(place / "dump.raw")
     (place / "linux").mkdir()
-    shutil.copy(opener.open(view).symbols, place / "linux" / "kernel.json")
+    shutil.copy(str(moment.kernel().iloc[0]["symbols"]), place / "linux" / "kernel.json")
     program = Path(__file__).with_name("vol_command.py")
     running = []
     for part in (PLUGINS[::2], PLUGINS[1::2]):
@@ -63,9 +69,9 @@ def plain(value: Any, *, address: bool) -> Any:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("plugin", PLUGINS)
-def test_every_row_is_the_command_lines(plugin: str, recorded: Recorded, command_line: Path) -> None:
+def test_every_row_is_the_command_lines(plugin: str, moment: Moment, command_line: Path) -> None:
     expected = list(flat(json.loads((command_line / f"{plugin}.json").read_text())))
-    frame = recorded.case.moment(MOMENT).vol(plugin)
+    frame = moment.vol(plugin)
     assert not frame.attrs["partial"]
     addresses = {name for name in frame.columns if frame[name].dtype == "UInt64"}
     depths = frame.pop("depth") if "depth" in frame else [0] * len(frame)

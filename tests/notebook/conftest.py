@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def plain_urllib() -> None:
-    """Open addresses as Python does: where a test used Volatility in this process, it left an opener that refuses."""
-    urllib.request.install_opener(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
