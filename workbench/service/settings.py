@@ -61,7 +61,7 @@ class Listen(_Strict):
 
 
 class Limits(_Strict):
-    """Bounds for callers, and for all guests together.
+    """Bounds for callers, and the room that must stay.
 
     Attributes
     ----------
@@ -69,18 +69,12 @@ class Limits(_Strict):
         The largest request.
     requests_per_minute : int
         Of one caller.
-    captures_at_once : int
-        Guests in whose captures the host works at the same moment.
-    bytes_per_second : int or None
-        What all captures together may write, in the mean.
     free_bytes : int
         Free space of the case's volume below which intervals are stretched; at half of it continuous captures end.
     """
 
     body_bytes: int = Field(default=1 << 20, ge=1_024, le=1 << 30)
     requests_per_minute: int = Field(default=1_200, ge=1, le=1_000_000)
-    captures_at_once: int = Field(default=2, ge=1, le=64)
-    bytes_per_second: int | None = Field(default=None, ge=1_024)
     free_bytes: int = Field(default=2 << 30, ge=0)
 
 
