@@ -55,6 +55,19 @@ def test_an_offset_into_the_past_is_a_moment_and_no_option(workbench: Command, s
     assert shown.json()["id"] == small_case.records[3].id
 
 
+def test_a_moment_is_named_held_and_released(workbench: Command, small_case: SmallCase) -> None:
+    case = ("--case", small_case.path)
+    first = small_case.records[0].id
+    assert workbench("mark", "clean", first[:12], "--note", "before it all", *case).code == 0
+    assert workbench("show", "clean", *case, "--json").json()["id"] == first
+    (held,) = workbench("hold", "clean", "--note", "case 4711", *case, "--json").json()
+    assert (held["capture"], held["kind"], held["note"]) == (first, "hold", "case 4711")
+    assert f"{first[:12]} released" in workbench("release", "clean", *case).out
+    again = workbench("release", "clean", *case)
+    assert again.code == 2
+    assert "not held" in again.err
+
+
 def test_check_is_quiet_on_a_whole_case_and_names_the_damage_of_another(
     workbench: Command, small_case: SmallCase
 ) -> None:

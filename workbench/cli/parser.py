@@ -22,6 +22,7 @@ from workbench.cli import (
     guests,
     history,
     lifelines,
+    marks,
     prune,
     report,
     rewind,
@@ -146,6 +147,7 @@ def _build_parser() -> argparse.ArgumentParser:
         verb.add(verbs, cased)
     symbols.add(verbs, common, cased)
     export.add(verbs, cased)
+    marks.add(verbs, cased)
     for verb in (report, verify_report):
         verb.add(verbs, common)
     return parser
