@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -113,10 +114,10 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="rewind-bench-") as directory:
         Path(directory).chmod(0o711)
         results, failed = _measure(Bench(Path(directory), arguments.connect, arguments.quick), arguments.names, console)
-    after = host_facts(arguments.connect)
     console.print(terminal_table(results))
     figures = [result.to_json() for result in results]
-    facts = {**host, "load_after": after["load"], "seconds": round(time.monotonic() - began), "quick": arguments.quick}
+    # Not all facts again: the daemon may have ended for want of guests, and what was measured must not be lost for that.
+    facts = {**host, "load_after": os.getloadavg(), "seconds": round(time.monotonic() - began), "quick": arguments.quick}
     _write(arguments, results, {"host": facts, "failed": failed, "figures": figures})
     return 1 if failed else 0
 
