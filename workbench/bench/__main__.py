@@ -116,8 +116,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         results, failed = _measure(Bench(Path(directory), arguments.connect, arguments.quick), arguments.names, console)
     console.print(terminal_table(results))
     figures = [result.to_json() for result in results]
-    # Not all facts again: the daemon may have ended for want of guests, and what was measured must not be lost for that.
-    facts = {**host, "load_after": os.getloadavg(), "seconds": round(time.monotonic() - began), "quick": arguments.quick}
+    # Not all facts again: the daemon may have ended for want of guests, and that must not cost what was measured.
+    took = round(time.monotonic() - began)
+    facts = {**host, "load_after": os.getloadavg(), "seconds": took, "quick": arguments.quick}
     _write(arguments, results, {"host": facts, "failed": failed, "figures": figures})
     return 1 if failed else 0
 
