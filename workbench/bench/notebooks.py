@@ -114,7 +114,8 @@ def _timeline_results(captures: int, reach: float, pages: list[dict[str, list[fl
 
 def _copied(bench: Bench, name: str) -> Path:
     """Return a copy of the dataset's case that nothing was asked of yet, in a tree like the checkout's."""
-    return Path(shutil.copytree(_DATASET, bench.place / name / "datasets" / "intrusion")) / "case"
+    kept = shutil.ignore_patterns("cache")  # answers of whoever used this checkout
+    return Path(shutil.copytree(_DATASET, bench.place / name / "datasets" / "intrusion", ignore=kept)) / "case"
 
 
 def _quickstart(bench: Bench) -> Result:
