@@ -41,7 +41,10 @@ def main(words: Sequence[str] | None = None) -> int:
         arguments = parse(given)
         arguments.interrupts = interrupts
         interrupts.install()
-        return int(arguments.run(arguments, output))
+        code = int(arguments.run(arguments, output))
+        if code == _INTERRUPTED:  # ended gently, at once perhaps: whoever presses on must not change how we end
+            interrupts.ignore()
+        return code
     except WorkbenchError as error:
         output.error(error)
         return error.exit_code
