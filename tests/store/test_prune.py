@@ -301,7 +301,8 @@ def test_lost_is_not_pruned(built: Built) -> None:
 def test_a_damaged_tombstone_is_named(built: Built) -> None:
     drop(built, [1])
     (stone,) = built.path.glob("guests/*/pruned/*.pruned")
-    stone.write_bytes(stone.read_bytes()[:-1] + b"x")
+    data = stone.read_bytes()
+    stone.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     damages = built.open().check()
     assert any(damage.path.endswith(stone.name) and "tombstones are damaged" in damage.what for damage in damages)
     with pytest.raises(DamagedError, match="tombstones are damaged"):
@@ -324,7 +325,8 @@ def test_tombstones_that_lead_round_are_damage(built: Built) -> None:
 
 def test_a_kept_capture_that_cannot_be_read_stops_the_plan(built: Built) -> None:
     delta = built.path / f"guests/{GUEST}/deltas/{built.ids[2]}.delta"
-    delta.write_bytes(delta.read_bytes()[:-1] + b"x")
+    data = delta.read_bytes()
+    delta.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(DamagedError, match="What this capture needs is not known"):
         plan_prune(built.open(), GUEST, [built.ids[1]])
 

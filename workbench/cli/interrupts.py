@@ -52,6 +52,8 @@ class Interrupts:
         try:
             yield
         finally:
+            # Once it was called, the way out is being walked: a second one then must not leave half of it.
+            self._leaving = self._leaving or self._gently is None
             self._gently = None
 
     def _on_other(self, _number: int, frame: FrameType | None) -> None:

@@ -70,23 +70,23 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], pd.DataFrame | None
     return message, _unpacked(_exactly(channel, table_length))
 
 
-def _packed(frame: pd.DataFrame) -> bytes:
+def _packed(frame: pd.DataFrame) -> memoryview:
     sink = pa.BufferOutputStream()
     table = table_of(frame)
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return bytes(sink.getvalue())
+    return memoryview(sink.getvalue())  # megabytes of a file: not copied once more
 
 
-def _unpacked(data: bytes) -> pd.DataFrame:
+def _unpacked(data: bytearray) -> pd.DataFrame:
     try:
-        with pa.ipc.open_stream(data) as reader:
+        with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
             return frame_of(reader.read_all())
     except (pa.ArrowException, ValueError) as error:
         raise AnalysisError(f"a table that cannot be read: {error}") from error
 
 
-def _exactly(channel: socket.socket, length: int) -> bytes:
+def _exactly(channel: socket.socket, length: int) -> bytearray:
     data = bytearray(length)
     view = memoryview(data)
     while view:
@@ -94,4 +94,4 @@ def _exactly(channel: socket.socket, length: int) -> bytes:
         if not count:
             raise EOFError("the other end is closed")
         view = view[count:]
-    return bytes(data)
+    return data
