@@ -192,6 +192,17 @@ def test_a_bad_configuration_changes_nothing(service: Service, client: TestClien
     assert (now["version"], now["guests"][0]["interval_s"]) == (1, 3.0)
 
 
+def test_a_gate_goes_on_with_what_it_counts_until_its_own_rules_change(service: Service, client: TestClient) -> None:
+    admin = bearer(service, "admin")
+    with_guest(service, client)
+    gate = service._gates[NAME]
+    for told in ({"guest": "other", "enabled": False}, {"guest": NAME, "interval_s": 9}):
+        assert client.post("/capture-config", json=told, headers=admin).status_code == 200
+    assert service._gates[NAME] is gate
+    client.post("/capture-config", json={"guest": NAME, "triggers": {"gate": {"cool_down_s": 1}}}, headers=admin)
+    assert service._gates[NAME].rules.cool_down_s == 1
+
+
 def test_an_unknown_moment_says_what_exists(service: Service, client: TestClient) -> None:
     operator = bearer(service, "operator")
     answer = client.post("/rewind", json={"guest": NAME, "target": "alert-9"}, headers=operator)

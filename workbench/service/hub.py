@@ -99,12 +99,14 @@ class Service(Acts):
         with self._lock:
             for each in wanted.guests:
                 keeper = self._keepers.get(each.guest)
+                before = None if keeper is None else keeper.configuration
+                if before is None or before.triggers.gate != each.triggers.gate:  # else it goes on with what it counts
+                    gate = each.triggers.gate
+                    self._gates[each.guest] = Gate(GateRules(gate.debounce_s, gate.cool_down_s, gate.budget_per_hour))
                 if keeper is None:
                     self._keepers[each.guest] = self._begin(each)
-                elif keeper.configuration != each:
+                elif before != each:
                     keeper.configure(each)
-                gate = each.triggers.gate
-                self._gates[each.guest] = Gate(GateRules(gate.debounce_s, gate.cool_down_s, gate.budget_per_hour))
             gone = [name for name in self._keepers if wanted.of(name) is None]
             for name in gone:
                 self._keepers.pop(name).end()
