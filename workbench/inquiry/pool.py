@@ -26,6 +26,7 @@ from workbench.inquiry.answer import Answer
 from workbench.inquiry.wire import receive, send
 from workbench.progress import Progress, ProgressEvent, silent
 from workbench.store.address import Access
+from workbench.store.told import Words
 
 __all__ = ["Executor", "LocalExecutor", "Question", "Worker"]
 
@@ -196,17 +197,8 @@ def _error(told: dict[str, Any]) -> WorkbenchError:
     kind = getattr(errors, str(told["kind"]), AnalysisError)
     if not (isinstance(kind, type) and issubclass(kind, WorkbenchError)):
         kind = AnalysisError
-    facts = {str(name): _Words(value) for name, value in dict(told["facts"]).items()}
+    facts = {str(name): Words(value) for name, value in dict(told["facts"]).items()}
     return kind(str(told["message"]), cure=str(told["cure"]), **facts)
-
-
-class _Words(str):
-    """A fact that was put into words on the other side: shown as it is."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 class LocalExecutor:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.service.configuration import GuestConfiguration
+from workbench.service.status import GuestStatus
+from workbench.service.upkeep import UpkeepState
 
 __all__ = [
     "AuditLines", "CaptureAnswer", "CaptureBody", "CaptureList", "CaptureTold", "CloneAnswer", "CloneBody", "CloneList",
@@ -103,53 +105,11 @@ class RewindAnswer(BaseModel):
     job: JobTold | None = None
 
 
-class StatusTold(BaseModel):
-    """One guest: what was asked, what is achieved, and how it is in one word."""
-
-    guest: str
-    uuid: str
-    state: str
-    health: Literal["well", "behind", "degraded", "trouble", "waiting", "off"]
-    why: str
-    modes: list[str]
-    interval_asked_s: float
-    interval_held_s: float
-    rpo_achieved_s: float | None
-    last_capture: str
-    last_capture_ns: int | None
-    age_s: float | None
-    pause_p50_ms: float | None
-    pause_p95_ms: float | None
-    captures: int
-    failures: int
-    missed_ticks: int
-    bytes_stored: int
-    lag_s: float
-    tracker: str
-    last_error: str
-    last_error_ns: int | None
-    free_bytes: int
-    held_back: dict[str, int]
-
-
-class UpkeepTold(BaseModel):
-    """What pruning and checking found last."""
-
-    pruned_ns: int | None
-    checked_ns: int | None
-    freed_bytes: int
-    dropped: int
-    over_bytes: int
-    damaged_captures: list[str]
-    damage: int
-    error: str
-
-
 class StatusAnswer(BaseModel):
     """Every guest that the caller sees, and the case's upkeep."""
 
-    guests: list[StatusTold]
-    upkeep: UpkeepTold
+    guests: list[GuestStatus]
+    upkeep: UpkeepState
 
 
 class ConfigurationAnswer(BaseModel):

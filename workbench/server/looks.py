@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -41,7 +40,7 @@ Since = Annotated[int, Query(ge=0, le=2**63 - 1, description="UTC, ns since the 
 @router.get("/capture-status", response_model=StatusAnswer)
 def status(caller: Asking, service: ServiceOf) -> dict[str, Any]:
     """Tell of every guest what was asked, what is achieved, and how it is in one word."""
-    return {"guests": [each.plain() for each in service.status(caller)], "upkeep": asdict(service.upkeep.state)}
+    return {"guests": service.status(caller), "upkeep": service.upkeep.state}
 
 
 @router.get("/capture-config", response_model=ConfigurationAnswer, response_model_by_alias=True)

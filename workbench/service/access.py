@@ -74,7 +74,7 @@ class Access:
             raise Forbidden(
                 f"this takes the role {role.name.lower()}", caller=caller.name, role=caller.role.name.lower()
             )
-        if guest is not None and caller.guests and not caller.sees(guest, *self._aliases(guest)):
+        if guest is not None and not (caller.sees(guest) or caller.sees(*self._aliases(guest))):
             raise GuestNotFoundError(f"no guest {guest[:80]!r}", cure="See GET /guests.")
 
     def _aliases(self, guest: str) -> set[str]:

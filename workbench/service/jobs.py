@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -66,13 +66,13 @@ class Jobs:
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="job")
 
     def start(self, what: str, who: str, deed: Deed, *, guest: str = "", ended: Callable[[Job], None]) -> Job:
         """Begin a job; `ended` hears of its end, whatever that is."""
         job = Job(str(uuid.uuid4()), what, who, guest, time.time_ns())
-        with self._changed:
+        with self._lock:
             self._jobs[job.id] = job
             self._forget()
         self._pool.submit(self._run, job, deed, ended)
@@ -86,35 +86,11 @@ class Jobs:
         UsageError
             If there is none of that id, or it ended long ago.
         """
-        with self._changed:
+        with self._lock:
             found = self._jobs.get(job)
         if found is None:
             raise UsageError("no such job", job=job[:80], cure="Jobs are kept for a while after their end.")
         return found
-
-    def follow(self, job: str, *, patience: float) -> Iterator[dict[str, Any]]:
-        """Yield a job whenever it changed, until its end; at least every `patience` seconds.
-
-        Raises
-        ------
-        UsageError
-            As `get`.
-        """
-        found, seen = self.get(job), -1
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda seen=seen: found.changes != seen, patience)  # type: ignore[misc]
-                seen, told = found.changes, found.plain()
-            yield told
-            if told["state"] in ("done", "failed"):
-                return
-
-    def running(self, guest: str, what: str) -> bool:
-        """Tell whether such a job is under way for a guest."""
-        with self._changed:
-            return any(
-                each.guest == guest and each.what == what and each.ended_ns is None for each in self._jobs.values()
-            )
 
     def close(self) -> None:
         """Wait for what runs; begin nothing more."""
@@ -147,11 +123,10 @@ class Jobs:
             changes["error"] = tell_error(error)
 
     def _change(self, job: Job, **changes: Any) -> None:
-        with self._changed:
+        with self._lock:
             for name, value in changes.items():
                 setattr(job, name, value)
             job.changes += 1
-            self._changed.notify_all()
 
     def _forget(self) -> None:
         ended = [each for each in self._jobs.values() if each.ended_ns is not None]

@@ -22,14 +22,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from workbench import errors
 from workbench.capture.triggers.event import Event
-from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, WorkbenchError
+from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, OutcomeUnknownError, WorkbenchError
 from workbench.service.configuration import GuestConfiguration
 from workbench.service.pace import Pace
 from workbench.service.recorder import Order
 from workbench.service.status import GuestStatus, Tally
 from workbench.service.wire import Channel
+from workbench.store.told import as_error
 
 __all__ = ["Keeper"]
 
@@ -245,7 +245,7 @@ class Keeper:
             while True:
                 message = channel.receive()
                 if "failed" in message:
-                    return _error(message["failed"])
+                    return as_error(message["failed"])
                 self._take(message)
         except EOFError:
             code = self._process.wait(_END_S) if self._process is not None else 0
@@ -263,7 +263,7 @@ class Keeper:
                 future = self._asked.pop(message["answer"], None)
             if future is not None:
                 if "error" in message:
-                    future.set_exception(_error(message["error"]))
+                    future.set_exception(as_error(message["error"]))
                 else:
                     future.set_result(message)
         elif "event" in message:
@@ -294,7 +294,7 @@ class Keeper:
             asked, self._asked = self._asked, {}
         for future in asked.values():
             if not future.done():
-                future.set_exception(errors.OutcomeUnknownError(why, cure="Look at the timeline for what was done."))
+                future.set_exception(OutcomeUnknownError(why, cure="Look at the timeline for what was done."))
 
     def _seconds(self) -> float:
         """Return the interval that is held; a guest without continuous captures has one a day."""
@@ -329,14 +329,3 @@ def replace_interval(before: GuestConfiguration, after: GuestConfiguration) -> G
     """Return the configuration before with what a running recorder can follow taken from the one after."""
     names = ("interval_s", "retention", "modes")
     return before.model_copy(update={name: getattr(after, name) for name in names})
-
-
-def _error(told: dict[str, Any]) -> WorkbenchError:
-    """Return a recorder's error as one of ours."""
-    kind = getattr(errors, str(told["kind"]), GuestError)
-    if not (isinstance(kind, type) and issubclass(kind, WorkbenchError)):
-        kind = GuestError
-    facts = dict(told["facts"])
-    if kind is errors.RewindError:
-        facts["guest_is"] = facts.get("guest_is", "unknown")
-    return kind(str(told["message"]), cure=str(told["cure"]), **facts)

@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Any, Literal
 
@@ -81,10 +81,6 @@ class GuestStatus:
     last_error_ns: int | None
     free_bytes: int
     held_back: dict[str, int] = field(default_factory=dict)
-
-    def plain(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return asdict(self)
 
 
 class Tally:

@@ -12,13 +12,13 @@ from typing import Any
 from workbench import errors
 from workbench.errors import DamagedError, MissingError, RewindError, StoreError, UsageError, WorkbenchError
 
-__all__ = ["as_error"]
+__all__ = ["Words", "as_error"]
 
 _GUEST_IS = re.compile(r" \(the guest is (as before|as asked|unknown)\)$")
 
 
-class _Fact(str):
-    """A fact that the service put into words: shown as it is."""
+class Words(str):
+    """A fact that was put into words on the other side: shown as it is."""
 
     __slots__ = ()
 
@@ -30,7 +30,7 @@ def as_error(told: Mapping[str, Any], status: int = 500) -> WorkbenchError:
     """Return an error that a service tells of (kind, message, cure, facts) as one of ours, with its words."""
     message, cure = str(told.get("message", ""))[:2_000], str(told.get("cure", ""))[:2_000]
     facts = told.get("facts")
-    named = {f"{name}": _Fact(str(value)[:300]) for name, value in facts.items()} if isinstance(facts, dict) else {}
+    named = {f"{name}": Words(str(value)[:300]) for name, value in facts.items()} if isinstance(facts, dict) else {}
     for taken in ("self", "message", "cure", "guest_is"):
         named.pop(taken, None)
     if not message:
