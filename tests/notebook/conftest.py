@@ -15,6 +15,10 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
+from small import Forked
+
+from workbench.case import Case
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
@@ -39,3 +43,16 @@ def address(place: Path) -> Iterator[str]:
 
     with jupyterlab(place) as running:
         yield running
+
+
+@pytest.fixture
+def forked(tmp_path: Path) -> Forked:
+    """A case with a fork and hostile names, without a guest."""
+    return Forked(tmp_path / "case").build()
+
+
+@pytest.fixture
+def case(forked: Forked) -> Iterator[Case]:
+    """That case, open."""
+    with Case(forked.path) as opened:
+        yield opened

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +75,6 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     for name, kind in made.items():
         monkeypatch.setitem(vars(workbench.notebook), name, kind)
     return told
-
-
-@pytest.fixture
-def forked(tmp_path: Path) -> Forked:
-    return Forked(tmp_path / "case").build()
-
-
-@pytest.fixture
-def case(forked: Forked) -> Iterator[Case]:
-    with Case(forked.path) as opened:
-        yield opened
 
 
 def test_the_newest_moment_is_shown_first_and_only_in_the_open_tab(case: Case, forked: Forked, told: Told) -> None:

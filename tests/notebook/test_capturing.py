@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,17 +55,6 @@ class Recorded:
 
     def __exit__(self, *_exc: object) -> None:
         self.closed.set()
-
-
-@pytest.fixture
-def forked(tmp_path: Path) -> Forked:
-    return Forked(tmp_path / "case").build()
-
-
-@pytest.fixture
-def case(forked: Forked) -> Iterator[Case]:
-    with Case(forked.path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +79,6 @@ class Played(Clone):
 
     def destroy(self) -> None:
         self.asked.append("destroy")
-
-
-@pytest.fixture
-def forked(tmp_path: Path) -> Forked:
-    return Forked(tmp_path / "case").build()
-
-
-@pytest.fixture
-def case(forked: Forked) -> Iterator[Case]:
-    with Case(forked.path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,6 @@ from workbench.notebook.rewinding import RewindButton
 from workbench.notebook.timeline import Timeline
 from workbench.progress import ProgressEvent
 from workbench.rewind.outcome import Rewound
-
-
-@pytest.fixture
-def forked(tmp_path: Path) -> Forked:
-    return Forked(tmp_path / "case").build()
-
-
-@pytest.fixture
-def case(forked: Forked) -> Iterator[Case]:
-    with Case(forked.path) as opened:
-        yield opened
 
 
 class Asked:

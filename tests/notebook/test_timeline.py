@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,17 +30,6 @@ from workbench.notebook.history import MODES, MOST_LANES, read_history
 from workbench.notebook.timeline import Timeline
 
 MS = NOON / 1e6
-
-
-@pytest.fixture
-def forked(tmp_path: Path) -> Forked:
-    return Forked(tmp_path / "case").build()
-
-
-@pytest.fixture
-def case(forked: Forked) -> Iterator[Case]:
-    with Case(forked.path) as opened:
-        yield opened
 
 
 def columns_of(data: bytes) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from workbench.disk.image import Bytes
 from workbench.errors import DiskError
 from workbench.store.seekable import SeekableFile
 
-__all__ = ["Content", "RunContent"]
+__all__ = ["Content", "PiecedContent", "RunContent"]
 
 _MOST = 8 << 20
 """Bytes given at once."""
@@ -54,23 +54,8 @@ class Content(SeekableFile):
         return len(data)
 
 
-class RunContent(Content):
-    """Content that lies in runs of a volume; what is in no run is zero.
-
-    Parameters
-    ----------
-    volume : Bytes
-    runs : sequence of Extent
-        `offset` is of the *volume* here, -1 for a hole.
-    size : int
-        Bytes.
-    """
-
-    def __init__(self, volume: Bytes, runs: Sequence[Extent], size: int) -> None:
-        super().__init__(size)
-        self._volume = volume
-        self._runs = sorted((run for run in runs if run.offset >= 0), key=lambda run: run.file_offset)
-        self._starts = [run.file_offset for run in self._runs]
+class PiecedContent(Content):
+    """Content that is put together of pieces; who derives gives the one at an offset."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return bytes that lie inside.
@@ -87,6 +72,29 @@ class RunContent(Content):
             parts.append(part)
             offset += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _part(self, offset: int, end: int) -> bytes:
+        """Return at least one byte from `offset` on, none from `end` on."""
+        raise NotImplementedError
+
+
+class RunContent(PiecedContent):
+    """Content that lies in runs of a volume; what is in no run is zero.
+
+    Parameters
+    ----------
+    volume : Bytes
+    runs : sequence of Extent
+        `offset` is of the *volume* here, -1 for a hole.
+    size : int
+        Bytes.
+    """
+
+    def __init__(self, volume: Bytes, runs: Sequence[Extent], size: int) -> None:
+        super().__init__(size)
+        self._volume = volume
+        self._runs = sorted((run for run in runs if run.offset >= 0), key=lambda run: run.file_offset)
+        self._starts = [run.file_offset for run in self._runs]
 
     def _part(self, offset: int, end: int) -> bytes:
         at = bisect_right(self._starts, offset) - 1

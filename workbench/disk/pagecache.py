@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from workbench.disk.content import Content
+from workbench.disk.content import PiecedContent
 from workbench.disk.filesystem import Entry, Extent, FileSystem
 from workbench.disk.image import Overlay, Slice
 from workbench.store.types import I64
@@ -260,8 +260,8 @@ class CachedFileSystem:
         return self._under.unallocated()
 
 
-class _Joined(Content):
-    """A file's content on the disk with the pieces that memory has over it."""
+class _Joined(PiecedContent):
+    """A file's content on the disk with the pieces that memory has over it; zeros where neither has any."""
 
     def __init__(self, under: io.RawIOBase, file: HeldFile, read: Read) -> None:
         super().__init__(file.size)
@@ -269,20 +269,6 @@ class _Joined(Content):
         self._file = file
         self._read = read
         self._starts = file.offset.tolist()
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Return bytes that lie inside; zeros where neither memory nor the disk has any.
-
-        Raises
-        ------
-        DiskError, StoreError
-        """
-        parts, end = [], offset + length
-        while offset < end:
-            part = self._part(offset, end)
-            parts.append(part)
-            offset += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _part(self, offset: int, end: int) -> bytes:
         at = bisect_right(self._starts, offset) - 1
