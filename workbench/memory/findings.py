@@ -126,16 +126,18 @@ def findings(scene: Scene, against: str) -> pd.DataFrame:
         *(_of_kernel(now, table, owned, before, changed) if before is not None else []),
     ]
     found = _sorted(parts)
-    missing = (
-        ""
-        if before is not None
-        else "the captures are of different boots: all code counts as new, kernel text is not compared"
-    )
-    lacking = f"{before.maps.error}; {before.image.error}".strip("; ") if before is not None else ""
-    found.attrs["error"] = "; ".join(
-        dict.fromkeys(each for each in (missing, table.error, lacking, _cut(parts)) if each)
-    )
+    found.attrs["error"] = _not_compared(before, table, parts)
     return found
+
+
+def _not_compared(before: _Before | None, table: Table, parts: list[pd.DataFrame]) -> str:
+    """Say what could not be compared, each once; nothing where all was."""
+    if before is None:
+        boots = "the captures are of different boots: all code counts as new, kernel text is not compared"
+        told = (boots, table.error, _cut(parts))
+    else:
+        told = (table.error, f"{before.maps.error}; {before.image.error}".strip("; "), _cut(parts))
+    return "; ".join(dict.fromkeys(each for each in told if each))
 
 
 def _before(scene: Scene, against: str, changed: I64) -> _Before | None:
