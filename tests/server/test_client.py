@@ -25,6 +25,7 @@ from workbench.errors import (
     UsageError,
     WorkbenchError,
 )
+from workbench.model import CaptureMode
 from workbench.progress import ProgressEvent
 from workbench.remote import open_case
 from workbench.remote.case import RemoteCase
@@ -276,7 +277,7 @@ def test_a_recordings_captures_are_moments(pair, monkeypatch) -> None:
     assert recording.capture("why", mark="m").record == newest.record
     assert recording.request("why", mark="e")["capture"] == newest.id
     with pytest.raises(UsageError, match="held back"):
-        recording.capture("why", mode=workbench.case.CaptureMode.EVENT)
+        recording.capture("why", mode=CaptureMode.EVENT)
     assert asked == [("demo", "why", "m"), ("demo", "e", "why"), ("demo", "request", "why")]
 
 

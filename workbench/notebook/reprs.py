@@ -106,10 +106,10 @@ def plan_html(plan: Any) -> str:
 
 
 HTML: dict[tuple[str, str], Callable[[Any], str]] = {
-    ("workbench.case", "Case"): case_html,
-    ("workbench.case", "Moment"): moment_html,
-    ("workbench.case", "Diff"): diff_html,
-    ("workbench.case", "Clone"): clone_html,
+    ("workbench.case.case", "Case"): case_html,
+    ("workbench.case.moment", "Moment"): moment_html,
+    ("workbench.case.diff", "Diff"): diff_html,
+    ("workbench.case.clone", "Clone"): clone_html,
     ("workbench.rewind.plan", "RewindPlan"): plan_html,
 }
 """Module and name of a class, and what shows it."""

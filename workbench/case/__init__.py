@@ -1,0 +1,44 @@
+"""The one door: `Case`, `Moment`, `Diff`, `Clone`, `Recording`, for notebooks, service and command line.
+
+A case is the journal of one or more guests. Moments of it are read, compared, cloned and rewound to; a recording writes
+it. Refuses to print, and to do anything destructive that was not planned first.
+"""
+
+from __future__ import annotations
+
+from workbench.capture.schedule import Tick
+from workbench.case.case import Case
+from workbench.case.clone import Clone
+from workbench.case.diff import Diff
+from workbench.case.host import build_symbols, doctor, require_guest, running_guests
+from workbench.case.moment import Moment
+from workbench.case.recording import Recording
+from workbench.disk.exports import export as export_frame
+from workbench.evidence.pdf import print_pdf
+from workbench.guest.doctor import Finding
+from workbench.inquiry.answer import absences
+from workbench.rewind.in_place import Rewound
+from workbench.rewind.plan import RewindPlan
+from workbench.store import PrunePlan
+from workbench.timeline.retention import Retention
+
+__all__ = [
+    "Case",
+    "Clone",
+    "Diff",
+    "Finding",
+    "Moment",
+    "PrunePlan",
+    "Recording",
+    "Retention",
+    "RewindPlan",
+    "Rewound",
+    "Tick",
+    "absences",
+    "build_symbols",
+    "doctor",
+    "export_frame",
+    "print_pdf",
+    "require_guest",
+    "running_guests",
+]
