@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import libvirt
-
 from workbench.errors import WorkbenchError
+from workbench.guest import virt
 
 __all__ = ["Peer", "Result", "measured", "medians", "percentile", "uncertainty"]
 
@@ -118,5 +117,5 @@ def measured(name: str, how: str, measure: Callable[[], Sequence[float]]) -> Pee
     """Measure a peer; one that cannot run is told with its reason, never left out."""
     try:
         return Peer(name, tuple(measure()), how)
-    except (WorkbenchError, OSError, libvirt.libvirtError) as error:
+    except (WorkbenchError, OSError, virt.libvirtError) as error:
         return Peer(name, (), f"could not run: {error}")

@@ -15,11 +15,9 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-import libvirt
-import libvirt_qemu
-
 from workbench.demo import DemoGuest
 from workbench.errors import GuestError
+from workbench.guest import virt
 
 __all__ = ["Stops"]
 
@@ -97,15 +95,15 @@ def _watch(uri: str, guest: str) -> None:
         if domain.name() == guest:
             print(event, f"{seconds}.{micros:06d}", flush=True)  # noqa: T201  (this is how the parent hears of it)
 
-    libvirt.virEventRegisterDefaultImpl()
-    connection = libvirt.open(uri)
+    virt.virEventRegisterDefaultImpl()
+    connection = virt.open(uri)
     for event in ("STOP", "RESUME"):
-        libvirt_qemu.qemuMonitorEventRegister(connection, None, event, told, None)
+        virt.qemuMonitorEventRegister(connection, None, event, told, None)
     print("ready", flush=True)  # noqa: T201
-    libvirt.virEventAddTimeout(1000, lambda _timer, _opaque: None, None)
+    virt.virEventAddTimeout(1000, lambda _timer, _opaque: None, None)
     parent = os.getppid()
     while os.getppid() == parent:
-        libvirt.virEventRunDefaultImpl()
+        virt.virEventRunDefaultImpl()
 
 
 if __name__ == "__main__":

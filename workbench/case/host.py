@@ -14,7 +14,7 @@ import pandas as pd
 
 from workbench.errors import GuestGoneError, UsageError
 from workbench.guest.connection import DEFAULT_URI, Guest, Hypervisor, translate
-from workbench.guest.doctor import Finding, examine
+from workbench.guest.doctor import Finding, examine, unreachable
 from workbench.memory.symbols.cache import SymbolCache
 from workbench.memory.symbols.vmlinuz import symbols_from_file
 
@@ -37,8 +37,7 @@ def doctor(uri: str | None = DEFAULT_URI, place: Path | None = None) -> list[Fin
             return examine(hypervisor, place)
     except Exception as error:  # noqa: BLE001  (whatever is wrong with libvirt is a finding)
         host = [each for each in examine(None, place) if not each.topic.startswith(("libvirt", "guest"))]
-        cure = "Start libvirtd and virtlogd, or name another connection"
-        return [*host, Finding("libvirt", "missing", f"{where}: {error}", "No guest can be found", cure)]
+        return [*host, unreachable(where, error)]
 
 
 def running_guests(uri: str = DEFAULT_URI) -> pd.DataFrame:

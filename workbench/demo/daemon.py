@@ -18,12 +18,15 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-
-import libvirt
+from typing import TYPE_CHECKING
 
 from workbench.demo.accel import probe_kvm
 from workbench.demo.commands import find_tool
 from workbench.errors import GuestError, UnsupportedError
+from workbench.guest import virt
+
+if TYPE_CHECKING:
+    import libvirt
 
 __all__ = ["connect", "daemon_answers", "ensure_daemon", "ensure_runtime_dir"]
 
@@ -64,8 +67,8 @@ def connect(uri: str = "qemu:///session") -> libvirt.virConnect:
     """
     ensure_daemon(uri)
     try:
-        return libvirt.open(uri)
-    except libvirt.libvirtError as error:
+        return virt.open(uri)
+    except virt.libvirtError as error:
         raise GuestError(f"no connection to {uri}: {error}", cure=_CURE) from error
 
 
@@ -146,9 +149,9 @@ def _kvm_is_broken() -> bool:
 
 def daemon_answers(uri: str) -> bool:
     """Say whether a connection can be had now."""
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)  # or libvirt prints every failed try
+    virt.registerErrorHandler(lambda _context, _error: None, None)  # or libvirt prints every failed try
     try:
-        libvirt.open(uri).close()
-    except libvirt.libvirtError:
+        virt.open(uri).close()
+    except virt.libvirtError:
         return False
     return True

@@ -12,9 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
-
-import libvirt
+from typing import TYPE_CHECKING, Literal, Self
 
 from workbench.demo.accel import probe_kvm
 from workbench.demo.commands import run_tool
@@ -23,6 +21,10 @@ from workbench.demo.domain import DemoSpec, console_log, domain_xml, extra_disk,
 from workbench.demo.image import DemoImage, build_demo_image
 from workbench.demo.supervisor import Health, RunResult, Supervisor
 from workbench.errors import GuestError, OutcomeUnknownError, UsageError
+from workbench.guest import virt
+
+if TYPE_CHECKING:
+    import libvirt
 
 __all__ = ["DemoGuest"]
 
@@ -200,8 +202,8 @@ class DemoGuest:
         self.supervisor.close()
         try:
             self.domain.destroy()
-        except libvirt.libvirtError as error:
-            gone = {libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID}
+        except virt.libvirtError as error:
+            gone = {virt.VIR_ERR_NO_DOMAIN, virt.VIR_ERR_OPERATION_INVALID}
             if error.get_error_code() not in gone:
                 raise GuestError(f"the demo guest {self.name} could not be ended: {error}") from error
         finally:
@@ -241,5 +243,5 @@ def _create(connection: libvirt.virConnect, spec: DemoSpec, xml: str) -> libvirt
         raise UsageError("a domain of that name exists", name=spec.name, cure="Choose another name.")
     try:
         return connection.createXML(xml)
-    except libvirt.libvirtError as error:
+    except virt.libvirtError as error:
         raise GuestError(f"libvirt could not start the demo guest: {error}") from error

@@ -12,21 +12,21 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from xml.etree import ElementTree as ET
 
-import libvirt
-
 from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError
+from workbench.guest import virt
 from workbench.guest.monitor import Monitor
 from workbench.guest.process import find_qemu
 from workbench.model import GuestId
 
+if TYPE_CHECKING:
+    import libvirt
+
 __all__ = ["DEFAULT_URI", "Guest", "Hypervisor", "translate"]
 
 DEFAULT_URI = "qemu:///session"
-
-_GONE = {libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID}
 
 
 def _quiet(_context: Any, _error: Any) -> None:
@@ -46,8 +46,9 @@ def translate(what: str, cure: str = "See `workbench guests` for what runs") -> 
     """
     try:
         yield
-    except libvirt.libvirtError as error:
-        kind = GuestGoneError if error.get_error_code() in _GONE else GuestError
+    except virt.libvirtError as error:
+        gone = error.get_error_code() in (virt.VIR_ERR_NO_DOMAIN, virt.VIR_ERR_OPERATION_INVALID)
+        kind = GuestGoneError if gone else GuestError
         raise kind(f"{what}: {error}", cure=cure) from error
 
 
@@ -76,15 +77,17 @@ class Hypervisor:
     ------
     GuestError
         If libvirt cannot be reached or is another driver than QEMU's.
+    UnsupportedError
+        If libvirt's Python binding is not installed.
     """
 
     def __init__(self, uri: str = DEFAULT_URI) -> None:
-        libvirt.registerErrorHandler(_quiet, None)
+        virt.registerErrorHandler(_quiet, None)
         if "session" in uri:
             ensure_runtime_directory()
         # For root, libvirt sends qemu:///session to the system daemon too, and starts none.
         with translate(f"connecting to {uri}", "Start libvirtd and virtlogd, or give --connect URI"):
-            self.connection = libvirt.open(uri)
+            self.connection = virt.open(uri)
         self.uri = uri
         driver = self.connection.getType()
         if driver != "QEMU":
@@ -94,7 +97,7 @@ class Hypervisor:
     def guests(self) -> list[Guest]:
         """Return the running guests, by name."""
         with translate("listing domains"):
-            domains = self.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+            domains = self.connection.listAllDomains(virt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         return sorted((Guest(self, domain) for domain in domains), key=lambda guest: guest.name)
 
     def guest(self, name: str) -> Guest:
@@ -124,7 +127,7 @@ class Hypervisor:
 
     def close(self) -> None:
         """Close the connection."""
-        with contextlib.suppress(libvirt.libvirtError):
+        with contextlib.suppress(virt.libvirtError):
             self.connection.close()
 
     def __enter__(self) -> Self:
@@ -176,7 +179,7 @@ class Guest:
 
     def xml(self, *, migratable: bool = False) -> str:
         """Return the live domain XML; `migratable` is the form that can be started elsewhere, secrets included."""
-        flags = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE if migratable else 0
+        flags = virt.VIR_DOMAIN_XML_MIGRATABLE | virt.VIR_DOMAIN_XML_SECURE if migratable else 0
         with translate(f"reading the XML of {self.name}"):
             return str(self.domain.XMLDesc(flags))
 
@@ -197,7 +200,7 @@ class Guest:
         QEMU sends RESUME before any later answer on the same channel, and libvirt takes both in order.
         """
         with translate(f"asking for the state of {self.name}"):
-            return bool(self.domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING)
+            return bool(self.domain.state()[0] == virt.VIR_DOMAIN_RUNNING)
 
     def __repr__(self) -> str:
         return f"<Guest {self.name!r} {self.id[:8]} on {self.uri}>"

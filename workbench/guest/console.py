@@ -14,9 +14,8 @@ import contextlib
 import threading
 import time
 
-import libvirt
-
 from workbench.errors import GuestError
+from workbench.guest import virt
 from workbench.guest.connection import Guest, Hypervisor, translate
 
 __all__ = ["Console"]
@@ -56,9 +55,9 @@ class Console:
     def _open(self, guest: Guest) -> None:
         with translate(f"opening the console of {guest.name}", "Give the guest a serial console of type pty or unix"):
             connection = self._hypervisor.connection
-            self._stream = connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
+            self._stream = connection.newStream(virt.VIR_STREAM_NONBLOCK)
             domain = connection.lookupByUUIDString(guest.id)
-            domain.openConsole(None, self._stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+            domain.openConsole(None, self._stream, virt.VIR_DOMAIN_CONSOLE_FORCE)
 
     def read(self) -> bytes:
         """Return what the guest wrote, waiting for it; nothing once the console or the guest has ended."""
@@ -66,7 +65,7 @@ class Console:
             try:
                 with self._turn:
                     data = b"" if self._closed.is_set() else self._receive()
-            except libvirt.libvirtError:  # the guest or libvirt ended
+            except virt.libvirtError:  # the guest or libvirt ended
                 return b""
             if isinstance(data, bytes):
                 return data
@@ -101,7 +100,7 @@ class Console:
     def close(self) -> None:
         """Let go of the console; a `read` that waits returns. Harmless when repeated."""
         self._closed.set()
-        with self._turn, contextlib.suppress(libvirt.libvirtError):
+        with self._turn, contextlib.suppress(virt.libvirtError):
             if self._hypervisor.connection is not None:
                 self._stream.abort()
         self._hypervisor.close()

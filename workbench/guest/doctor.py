@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import libvirt_qemu
-
-from workbench.errors import WorkbenchError
+from workbench.errors import UnsupportedError, WorkbenchError
+from workbench.guest import virt
 from workbench.guest.connection import DEFAULT_URI, Guest, Hypervisor
 from workbench.guest.memory import read_memory_map
 from workbench.guest.probe import probe_userfaultfd
@@ -25,7 +24,7 @@ from workbench.guest.reader import open_reader
 from workbench.guest.softdirty import kernel_has_soft_dirty
 from workbench.guest.tracker import writers_past_page_tables
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "examine", "unreachable"]
 
 Status = Literal["good", "limited", "missing"]
 
@@ -178,18 +177,26 @@ def _space(place: Path) -> Iterator[Finding]:
     yield Finding("free space", status, f"{free / 2**30:.1f} GiB free at {place}", lack)
 
 
+def unreachable(uri: str, error: Exception) -> Finding:
+    """Return the finding that there is no libvirt at an address, by the error that said so."""
+    if isinstance(error, UnsupportedError):
+        lack = "No guest can be recorded, cloned or rewound; cases can be read"
+        return Finding("libvirt", "missing", error.message, lack, error.cure)
+    cure = "Start libvirtd and virtlogd, or name another connection"
+    return Finding("libvirt", "missing", f"{uri}: {error}", "No guest can be found", cure)
+
+
 def _libvirt(hypervisor: Hypervisor | None) -> Iterator[Finding]:
     with contextlib.ExitStack() as stack:
         if hypervisor is None:
             try:
                 hypervisor = stack.enter_context(Hypervisor())
             except WorkbenchError as error:
-                cure = "Start libvirtd and virtlogd, or name a connection"
-                yield Finding("libvirt", "missing", f"{DEFAULT_URI}: {error}", "No guest can be found", cure)
+                yield unreachable(DEFAULT_URI, error)
                 return
         versions = hypervisor.versions()
         yield Finding("libvirt", "good", f"libvirt {versions['libvirt']}, QEMU {versions['qemu']} on {hypervisor.uri}")
-        if not hasattr(libvirt_qemu, "qemuMonitorCommandWithFiles"):
+        if not hasattr(virt, "qemuMonitorCommandWithFiles"):
             what = "the libvirt binding cannot send descriptors to QEMU"
             yield Finding("libvirt", "missing", what, "No capture is possible", "Install libvirt-python 8.2 or newer")
         guests = hypervisor.guests()

@@ -12,12 +12,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-import libvirt
-import libvirt_qemu
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import GuestGoneError, MonitorError, OutcomeUnknownError
+from workbench.guest import virt
+
+if TYPE_CHECKING:
+    import libvirt
 
 __all__ = ["PREFIX", "Monitor"]
 
@@ -61,10 +62,10 @@ class Monitor:
         text = json.dumps({"execute": command, "arguments": named})
         try:
             if files:
-                answer = libvirt_qemu.qemuMonitorCommandWithFiles(self._domain, text, list(files), 0)
+                answer = virt.qemuMonitorCommandWithFiles(self._domain, text, list(files), 0)
             else:
-                answer = libvirt_qemu.qemuMonitorCommand(self._domain, text, 0)
-        except libvirt.libvirtError as error:
+                answer = virt.qemuMonitorCommand(self._domain, text, 0)
+        except virt.libvirtError as error:
             raise self._failure(command, error) from error
         reply = json.loads(answer[0] if isinstance(answer, tuple) else answer)
         if "error" in reply:
@@ -78,15 +79,15 @@ class Monitor:
         HMP reports errors as text: the caller checks the text.
         """
         try:
-            flags = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
-            return str(libvirt_qemu.qemuMonitorCommand(self._domain, line, flags))
-        except libvirt.libvirtError as error:
+            flags = virt.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
+            return str(virt.qemuMonitorCommand(self._domain, line, flags))
+        except virt.libvirtError as error:
             raise self._failure(line.split(maxsplit=1)[0], error) from error
 
     def _failure(self, command: str, error: libvirt.libvirtError) -> GuestGoneError | OutcomeUnknownError:
         try:
             alive = bool(self._domain.isActive())
-        except libvirt.libvirtError:
+        except virt.libvirtError:
             alive = False
         if not alive:
             return GuestGoneError(f"{self._name} ended during {command}: {error}", command=command)

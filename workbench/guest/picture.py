@@ -12,11 +12,14 @@ import contextlib
 import re
 import struct
 import zlib
-
-import libvirt
+from typing import TYPE_CHECKING
 
 from workbench.errors import GuestError
+from workbench.guest import virt
 from workbench.guest.connection import Guest, translate
+
+if TYPE_CHECKING:
+    import libvirt
 
 __all__ = ["png_of", "screenshot"]
 
@@ -47,7 +50,7 @@ def _read(stream: libvirt.virStream) -> bytes:
         parts.append(part)
         size += len(part)
         if size > _MOST:
-            with contextlib.suppress(libvirt.libvirtError):
+            with contextlib.suppress(virt.libvirtError):
                 stream.abort()
             raise GuestError("the picture of a screen is too large", most=_MOST)
     stream.finish()

@@ -19,10 +19,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import libvirt
-
 from workbench.capture.session import XML
 from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, UnsupportedError, UsageError
+from workbench.guest import virt
 from workbench.guest.connection import Guest, Hypervisor, translate
 from workbench.guest.lend import lend, qemu_user
 from workbench.model import CaptureId, RegionKind
@@ -219,7 +218,7 @@ def _destroy_on_error(guest: Guest) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(libvirt.libvirtError):
+        with contextlib.suppress(virt.libvirtError):
             guest.domain.destroy()
         raise
 

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import NoReturn
 from xml.etree import ElementTree as ET
 
-import libvirt
 import numpy as np
 from numpy.typing import NDArray
 
 from workbench.capture.session import XML, CaptureSession
 from workbench.errors import GuestError, GuestGoneError, RewindError, UnsupportedError, WorkbenchError
+from workbench.guest import virt
 from workbench.guest.connection import Guest, Hypervisor
 from workbench.guest.disks import read_disks
 from workbench.guest.health import check_io_moves
@@ -113,10 +113,10 @@ def end(guest: Guest) -> None:
 
     On success, and if it had ended before, it is gone.
     """
-    with contextlib.suppress(GuestError, OSError, libvirt.libvirtError):
+    with contextlib.suppress(GuestError, OSError, virt.libvirtError):
         held = HeldProcess(guest.pid, guest.id, guest.name)
         try:
-            with contextlib.suppress(libvirt.libvirtError):
+            with contextlib.suppress(virt.libvirtError):
                 guest.domain.destroy()
             if held.alive():
                 signal.pidfd_send_signal(held.pidfd, signal.SIGKILL)

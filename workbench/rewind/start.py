@@ -16,12 +16,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import libvirt
 import numpy as np
 from numpy.typing import NDArray
 
 from workbench.capture.session import DEVICES
 from workbench.errors import GuestError, UnsupportedError, WorkbenchError
+from workbench.guest import virt
 from workbench.guest.connection import Guest, Hypervisor, translate
 from workbench.guest.devices import load_device_state
 from workbench.guest.leftovers import drop_descriptors
@@ -129,14 +129,14 @@ def start_moment(
     devices = view.region(DEVICES).open().read()
     with contextlib.closing(_Decoder(view, mapped)) as decoder:
         with translate("starting a domain at a moment of the past"):
-            domain = hypervisor.connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
+            domain = hypervisor.connection.createXML(xml, virt.VIR_DOMAIN_START_PAUSED)
         guest = Guest(hypervisor, domain)
         try:
             written = _fill_memory(guest, view, decoder, mapped, progress)
             load_device_state(guest.monitor, devices)
             write_hidden(guest, view, written)
         except BaseException:
-            with contextlib.suppress(libvirt.libvirtError):
+            with contextlib.suppress(virt.libvirtError):
                 domain.destroy()
             raise
     return guest

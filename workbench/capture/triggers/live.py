@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 from xml.etree import ElementTree as ET
 
-import libvirt
-
 from workbench.capture.triggers.channel import CHANNEL, ChannelLines
 from workbench.capture.triggers.console import ConsoleWatch
 from workbench.capture.triggers.event import Event
 from workbench.capture.triggers.measuring import Sampler
 from workbench.capture.triggers.thresholds import Threshold, Watched
 from workbench.errors import GuestError
+from workbench.guest import virt
 from workbench.guest.connection import Guest
 
 __all__ = ["ChannelSource", "ConsoleSource", "LibvirtSource", "MeasureSource", "Source", "run"]
@@ -31,14 +30,6 @@ _AGAIN_S = 2.0
 _LOOK_S = 0.2
 _SAMPLE_S = 1.0
 Emit = Callable[[Event], None]
-
-_LIFE = {
-    (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_PANICKED): "guest-panic",
-    (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_IOERROR): "io-error-pause",
-    (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG): "watchdog-pause",
-    (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST): "guest-shutdown",
-}
-"""Changes of a domain's life that are events of their own, by libvirt's event and detail (virDomainEventType)."""
 
 
 class Source(Protocol):
@@ -55,7 +46,7 @@ def run(sources: Sequence[Source], emit: Emit, stop: threading.Event) -> list[th
 
     def watch(source: Source) -> None:
         while not stop.is_set():
-            with contextlib.suppress(GuestError, OSError, libvirt.libvirtError):
+            with contextlib.suppress(GuestError, OSError, virt.libvirtError):
                 for event in source.events(stop):
                     emit(event)
             stop.wait(_AGAIN_S)
@@ -154,11 +145,11 @@ class LibvirtSource:
     @staticmethod
     def begin_loop() -> None:
         """Let libvirt deliver events in this process: once, before any connection is opened."""
-        libvirt.virEventRegisterDefaultImpl()
+        virt.virEventRegisterDefaultImpl()
 
         def turn() -> None:
             while True:
-                libvirt.virEventRunDefaultImpl()
+                virt.virEventRunDefaultImpl()
 
         threading.Thread(target=turn, name="libvirt events", daemon=True).start()
 
@@ -166,10 +157,10 @@ class LibvirtSource:
         """Yield what libvirt tells."""
         connection, domain = self._guest.hypervisor.connection, self._guest.domain
         kinds = (
-            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._life),
-            (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._reset),
-            (libvirt.VIR_DOMAIN_EVENT_ID_WATCHDOG, self._watchdog),
-            (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR, self._io_error),
+            (virt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._life),
+            (virt.VIR_DOMAIN_EVENT_ID_REBOOT, self._reset),
+            (virt.VIR_DOMAIN_EVENT_ID_WATCHDOG, self._watchdog),
+            (virt.VIR_DOMAIN_EVENT_ID_IO_ERROR, self._io_error),
         )
         numbers = [connection.domainEventRegisterAny(domain, kind, hear, None) for kind, hear in kinds]
         try:
@@ -179,7 +170,7 @@ class LibvirtSource:
                     seen, self._seen = self._seen, []
                 yield from seen
         finally:
-            with contextlib.suppress(libvirt.libvirtError):
+            with contextlib.suppress(virt.libvirtError):
                 for number in numbers:
                     connection.domainEventDeregisterAny(number)
 
@@ -189,7 +180,7 @@ class LibvirtSource:
             self._heard.notify()
 
     def _life(self, _connection: Any, _domain: Any, event: int, detail: int, _opaque: Any) -> None:
-        name = _LIFE.get((event, detail))
+        name = _life_event(event, detail)
         if name is not None:
             self._tell(name, f"libvirt: {name.replace('-', ' ')}")
 
@@ -201,6 +192,17 @@ class LibvirtSource:
 
     def _io_error(self, _connection: Any, _domain: Any, path: str, device: str, action: int, _opaque: Any) -> None:
         self._tell("io-error", f"I/O error on {device} ({Path(path).name}, action {action})")
+
+
+def _life_event(event: int, detail: int) -> str | None:
+    """Name the changes of a domain's life that are events of their own (virDomainEventType and its detail)."""
+    named = {
+        (virt.VIR_DOMAIN_EVENT_CRASHED, virt.VIR_DOMAIN_EVENT_CRASHED_PANICKED): "guest-panic",
+        (virt.VIR_DOMAIN_EVENT_SUSPENDED, virt.VIR_DOMAIN_EVENT_SUSPENDED_IOERROR): "io-error-pause",
+        (virt.VIR_DOMAIN_EVENT_SUSPENDED, virt.VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG): "watchdog-pause",
+        (virt.VIR_DOMAIN_EVENT_SHUTDOWN, virt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST): "guest-shutdown",
+    }
+    return named.get((event, detail))
 
 
 def _channel_path(xml: str) -> str | None:
