@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	"$$p" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Whoever only reads cases needs neither root nor a package of the system's beside Python.
+READER := .venv/.reader
 
 .PHONY: demo lab test bench check setup system image interactive clean help
 
@@ -15,7 +17,7 @@ help:
 demo: setup ## play an intrusion on a real guest, and rewind it
 	$(BIN)/python -m workbench.demo
 
-lab: $(STAMP) ## JupyterLab with the quickstart notebook open
+lab: $(READER) ## JupyterLab with the quickstart notebook open
 	@.ci/lab
 
 test: setup interactive check ## every check, every test, on real guests
@@ -41,11 +43,20 @@ image: $(STAMP)
 interactive: $(STAMP) ## what interactive reports are made of, by npm
 	@$(BIN)/python -m workbench.evidence.interactive
 
-$(STAMP): pyproject.toml constraints.txt | system
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found; set PYTHON=..." >&2; exit 1; }
+define install
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found (Debian: python3-venv); set PYTHON=..." >&2; \
+		exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(1)'
+endef
+
+$(READER): pyproject.toml constraints.txt
+	$(call install,.)
+	@touch $(READER)
+
+$(STAMP): pyproject.toml constraints.txt | system
+	$(call install,.[dev])
+	@touch $(READER) $(STAMP)
 
 clean: ## remove the virtual environment and what tools left
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

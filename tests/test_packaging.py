@@ -14,7 +14,8 @@ import workbench
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DEPENDENCIES = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+EXTRAS = PROJECT["optional-dependencies"]
+DEPENDENCIES = PROJECT["dependencies"] + EXTRAS["dev"]
 ON_CONDA = {"python-xxhash": "xxhash", "prometheus_client": "prometheus-client"}
 TOP_LEVEL = {"pyproject.toml", "workbench", "notebooks", "tests", "datasets", "environment.yml"} | {
     "README.md", "LICENSE", "NOTICE", "CHANGELOG.md", "Makefile", "constraints.txt", "docs", ".ci", ".gitignore",
@@ -55,6 +56,15 @@ def test_system_packages_lists_what_it_installs():
         [ROOT / ".ci/system-packages", "--print"], capture_output=True, text=True, check=True
     ).stdout.split()
     assert {"qemu-system-x86", "qemu-utils", "libvirt-daemon-system", "libvirt-dev", "python3-venv"} <= set(listed)
+
+
+def test_a_reader_installs_nothing_that_needs_a_compiler_or_root():
+    assert "libvirt-python" not in map(name_of, PROJECT["dependencies"])
+    assert set(EXTRAS["guest"]) <= set(EXTRAS["dev"])
+    command = ["make", "--dry-run", "--what-if=pyproject.toml", "lab"]
+    steps = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-e '.'" in steps
+    assert "system-packages" not in steps
 
 
 def test_no_file_names_the_machine_it_was_made_on(tracked):
