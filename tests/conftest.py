@@ -54,7 +54,7 @@ def public_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def guest(demo_image: DemoImage) -> Iterator[DemoGuest]:
     """One running guest that many tests use: leave it running, and healthy."""
-    with DemoGuest.boot(DemoSpec(f"test-{os.getpid()}"), image=demo_image) as running:
+    with DemoGuest.boot(DemoSpec(f"test-{os.getpid()}", agent=True), image=demo_image) as running:
         yield running
 
 

@@ -11,10 +11,15 @@ from __future__ import annotations
 from typing import Literal
 
 __all__ = [
+    "AgentError",
+    "AgentMissingError",
+    "AgentTimeoutError",
     "AmbiguousMomentError",
     "AnalysisError",
     "AuditError",
     "CaptureError",
+    "CommandError",
+    "CommandTimeoutError",
     "ConfirmationError",
     "DamagedError",
     "DiskError",
@@ -26,6 +31,7 @@ __all__ = [
     "MissingError",
     "MomentNotFoundError",
     "MonitorError",
+    "NoSuchFileError",
     "OutcomeUnknownError",
     "RewindError",
     "StoreBusyError",
@@ -121,8 +127,38 @@ class MonitorError(GuestError):
     """QEMU answered a monitor command with an error: it did not do it."""
 
 
+class AgentError(GuestError):
+    """The guest's agent refused a command, or answered what is no answer."""
+
+
+class AgentMissingError(AgentError):
+    """The guest has no channel for an agent, or no agent is connected to it."""
+
+
+class AgentTimeoutError(AgentError):
+    """The agent did not answer in time; it may still carry the command out."""
+
+
 class OutcomeUnknownError(GuestError):
     """A command was sent and no answer came: it may or may not have been done."""
+
+
+class CommandError(GuestError):
+    """A command in the guest ended with another exit code than 0, and its caller cannot do without.
+
+    Attributes
+    ----------
+    ran : workbench.inside.ran.Ran or None
+        What was heard of it.
+    """
+
+    def __init__(self, message: str, *, cure: str = "", ran: object = None, **facts: object) -> None:
+        super().__init__(message, cure=cure, **facts)
+        self.ran = ran
+
+
+class CommandTimeoutError(CommandError):
+    """A command in the guest was not done in time; it was ended there where that was possible."""
 
 
 # The store.
@@ -215,3 +251,7 @@ class UnreadableError(AnalysisError):
 
 class DiskError(AnalysisError):
     """A disk, volume, file system or file of a capture could not be read as asked."""
+
+
+class NoSuchFileError(DiskError):
+    """At that moment the guest had nothing at this path."""

@@ -50,6 +50,8 @@ class DemoSpec:
         Whether there is a virtio balloon.
     rng : bool
         Whether there is a virtio random number generator.
+    agent : bool
+        Whether there is the channel on which QEMU's guest agent answers; it is in the image and starts by itself.
     accel : {"auto", "tcg", "kvm"}
         "auto" takes KVM where a trial boot shows that it works.
     cpu : str
@@ -71,6 +73,7 @@ class DemoSpec:
     iothread: bool = False
     balloon: bool = True
     rng: bool = True
+    agent: bool = False
     accel: Literal["auto", "tcg", "kvm"] = "auto"
     cpu: str = "default"
     cache: str = "writeback"
@@ -185,7 +188,6 @@ def domain_xml(spec: DemoSpec, image: DemoImage, directory: Path, accel: Literal
 {_disks(spec, image, directory)}
     <serial type='pty'><log file={quoteattr(str(console_log(directory)))} append='off'/><target port='0'/></serial>
     <console type='pty'><target type='serial' port='0'/></console>
-    <channel type='unix'><target type='virtio' name='{AGENT_PORT}'/></channel>
     <channel type='unix'>
       <source mode='bind' path={quoteattr(str(supervisor_socket(directory)))}/>
       <target type='virtio' name='{SUPERVISOR_PORT}'/>
@@ -236,6 +238,8 @@ def _optional_devices(spec: DemoSpec) -> str:
     lines.append(f"    <video><model type='{'vga' if spec.vga else 'none'}'/></video>")
     if spec.network:
         lines.append("    <interface type='user'><model type='virtio'/></interface>")
+    if spec.agent:
+        lines.append(f"    <channel type='unix'><target type='virtio' name='{AGENT_PORT}'/></channel>")
     if spec.rng:
         lines.append("    <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>")
     return "\n".join(lines)
