@@ -13,7 +13,7 @@ from workbench.disk.content import Content
 from workbench.disk.filesystem import Entry, Extent, State
 from workbench.disk.image import Slice
 from workbench.disk.signatures import Signature
-from workbench.errors import DiskError
+from workbench.errors import DiskError, NoSuchFileError
 from workbench.store.lru import BoundedCache
 
 __all__ = ["LibraryFileSystem", "Source"]
@@ -195,7 +195,7 @@ class LibraryFileSystem:
 
     def _unnamed(self, inode: int, path: str, *, last: bool) -> Entry:  # noqa: ARG002  (for who knows other names)
         """Return what a path means whose next part is no name in a directory."""
-        raise DiskError("no such file or directory", path=path)
+        raise NoSuchFileError("no such file or directory", path=path)
 
     def _named(self, directory: int, name: str) -> int | None:
         """Return the inode of a name in a directory."""
