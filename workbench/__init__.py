@@ -13,6 +13,7 @@ service     all day long: keepers of guests, configuration, tokens, the audit lo
 remote      a service's case from afar: the same Case, read over HTTP, acted on by the service
 case        the one door: what notebooks, server and command line all use
 evidence    what is handed over: reports that can be run again and come out the same
+replay      the past again: find when something came about, run what was recorded once more
 rewind      store to guest: plan, in place, clone
 instant     memory and disks of one instant together: files as the guest would have read them
 memory      what a moment's memory says: Volatility, lifelines, page owners

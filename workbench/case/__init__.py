@@ -17,6 +17,8 @@ from workbench.disk.exports import export as export_frame
 from workbench.evidence.pdf import print_pdf
 from workbench.guest.doctor import Finding
 from workbench.inquiry.answer import absences
+from workbench.inside.ran import Ran
+from workbench.replay.predicates import file_exists, plugin_reports, process_runs
 from workbench.rewind.in_place import Rewound
 from workbench.rewind.plan import RewindPlan
 from workbench.store import PrunePlan
@@ -29,6 +31,7 @@ __all__ = [
     "Finding",
     "Moment",
     "PrunePlan",
+    "Ran",
     "Recording",
     "Retention",
     "RewindPlan",
@@ -38,7 +41,10 @@ __all__ = [
     "build_symbols",
     "doctor",
     "export_frame",
+    "file_exists",
+    "plugin_reports",
     "print_pdf",
+    "process_runs",
     "require_guest",
     "running_guests",
 ]

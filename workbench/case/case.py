@@ -25,6 +25,7 @@ from workbench.guest.connection import DEFAULT_URI, Hypervisor
 from workbench.memory.doors import MemoryOfCase
 from workbench.model import CaptureRef, GuestRecord, Mark
 from workbench.progress import Progress, silent
+from workbench.replay.doors import BisectOfCase
 from workbench.rewind.clone import CloneRecord, list_clones, remove_clone, start_clone
 from workbench.rewind.in_place import Rewound
 from workbench.rewind.plan import RewindPlan, plan_rewind, plan_undo
@@ -36,7 +37,7 @@ from workbench.timeline.links import linked
 __all__ = ["Case"]
 
 
-class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, KeepingOfCase):
+class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, BisectOfCase, KeepingOfCase):
     """A case on disk.
 
     Parameters
