@@ -12,6 +12,7 @@ server      the REST service's face: HTTP and nothing else
 service     all day long: keepers of guests, configuration, tokens, the audit log
 remote      a service's case from afar: the same Case, read over HTTP, acted on by the service
 case        the one door: what notebooks, server and command line all use
+experiment  clones of one moment, A against B: the same work in each, and what came of it
 evidence    what is handed over: reports that can be run again and come out the same
 replay      the past again: find when something came about, run what was recorded once more
 rewind      store to guest: plan, in place, clone
