@@ -16,6 +16,7 @@ experiment  clones of one moment, A against B: the same work in each, and what c
 evidence    what is handed over: reports that can be run again and come out the same
 replay      the past again: find when something came about, run what was recorded once more
 rewind      store to guest: plan, in place, clone
+inside      commands and files in a guest that runs, by its agent or its console
 instant     memory and disks of one instant together: files as the guest would have read them
 memory      what a moment's memory says: Volatility, lifelines, page owners
 disk        what a moment's disks say: files as they were, and which changed

@@ -13,6 +13,7 @@ from workbench.guest import steps
 from workbench.guest.connection import Guest
 from workbench.guest.console import Console
 from workbench.guest.picture import screenshot
+from workbench.inside.doors import InsideOfClone
 from workbench.progress import Progress, silent
 from workbench.rewind.clone import CloneRecord
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Clone"]
 
 
-class Clone:
+class Clone(InsideOfClone):
     """A running copy of a guest at a moment; destroyed with its context manager or by `destroy`."""
 
     def __init__(self, case: Case, record: CloneRecord) -> None:
