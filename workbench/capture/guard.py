@@ -8,12 +8,14 @@ farewell, or when a pause outlasts its limit:
 - armed for a rewind: the recovery command is run (it takes the guest back to the safety capture), never a plain
   resume of a half rewound guest. A process that hangs half way is killed first: it holds the claim and the lock that
   the recovery needs, and must not write on beside it;
+- told of a freeze, it thaws the guest's file systems at the limit, or at the death of the other end, and does not
+  leave off before the agent says that they are thawed, or the guest is gone: also after a farewell;
 - then whatever of ours is left in QEMU is swept.
 
 It shares the claim on the guest until it has done so: a session that began earlier would have its own pause ended and
-its jobs swept. It gives the claim back before a recovery, which takes it.
+its jobs swept. It gives the claim back before a recovery, which takes it, and where only a thaw is left to be done.
 
-Refuses to touch a guest that it was not armed for: a pause made by somebody else stays.
+Refuses to touch a guest that it was not armed for: a pause or a freeze made by somebody else stays.
 """
 
 from __future__ import annotations
@@ -26,17 +28,21 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from workbench.capture.thaw import Thawing
 from workbench.errors import CaptureError, GuestError, GuestGoneError, WorkbenchError
+from workbench.guest.agent import Agent
 from workbench.guest.claim import Claim
 from workbench.guest.connection import Guest, Hypervisor
 from workbench.guest.disks import resume_after_io_error
 from workbench.guest.leftovers import sweep
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "GuardThaw"]
 
 _WATCH_AFTER_DEATH = 1.0
 _LOOKS_AFTER_DEATH = 20
@@ -46,6 +52,25 @@ _TRY_AFTER_DEATH = 60.0
 _TRY_AGAIN = 0.05
 _START_LIMIT = 30.0
 _ANSWER_LIMIT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GuardThaw:
+    """What the guard did about a freeze.
+
+    Attributes
+    ----------
+    began_ns : int or None
+        When it began to thaw, by the host's monotonic clock; None where it did not have to.
+    count : int
+        File systems that it thawed so far.
+    settled : bool
+        Whether nothing is left to be done.
+    """
+
+    began_ns: int | None
+    count: int
+    settled: bool
 
 
 class Guard:
@@ -126,12 +151,43 @@ class Guard:
         if acted:
             raise _acted()
 
+    def freezing(self, limit: float) -> None:
+        """From now on the guest's file systems are thawed if we die or do not say `thawed` within `limit` seconds.
+
+        Raises
+        ------
+        CaptureError
+            If an earlier freeze is still being undone, or the guard does not answer: nothing may be frozen then.
+        """
+        self._send({"freezing": limit})
+        if not self._read().get("guarded"):
+            raise CaptureError("an earlier freeze is still being undone, or the guard does not answer")
+
+    def thawed(self, *, take_over: bool = False) -> GuardThaw:
+        """Tell the guard that the file systems are thawed, or, with `take_over`, to go on until they are.
+
+        Raises
+        ------
+        CaptureError
+            If it does not answer.
+        """
+        self._send({"thawed": not take_over})
+        answer = self._read()
+        if "settled" not in answer:
+            raise CaptureError("the guard of the guest does not answer", cure="Start the session again")
+        return GuardThaw(answer["began_ns"], answer["count"], answer["settled"])
+
     def close(self) -> None:
-        """Say farewell; the guard sweeps nothing and ends."""
+        """Say farewell; the guard sweeps nothing and ends, or stays alone until it has thawed what it took over."""
+        stays = False
         with contextlib.suppress(CaptureError):
             self._send({"bye": True})
+            stays = bool(self._read().get("stays"))
         self._lines.close()
         self._socket.close()
+        if stays:
+            threading.Thread(target=self._process.wait, name="the guard's end", daemon=True).start()
+            return
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -178,6 +234,9 @@ class _Watch:
         self.deadline: float | None = None
         self.recovery: list[str] | None = None
         self.acted = False
+        self.freezing = False
+        self.thaw_at: float | None = None
+        self.thawing: Thawing | None = None
 
     def run(self) -> None:
         """Follow messages until a farewell or the end of the socket."""
@@ -186,17 +245,39 @@ class _Watch:
         selector.register(self.channel, selectors.EVENT_READ)
         buffer = b""
         while True:
-            wait = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-            if not selector.select(wait):
-                self._at_the_limit()
+            if not selector.select(self._patience()):
+                self._at_a_limit()
                 continue
             chunk = self._receive()
             if not chunk:
                 break
             *lines, buffer = (buffer + chunk).split(b"\n")
             if any(self._obey(json.loads(line)) for line in lines):
+                self._stay_for_the_thaw()
                 return
         self._after_death()
+
+    def _patience(self) -> float | None:
+        limits = [each for each in (self.deadline, self.thaw_at) if each is not None]
+        return max(0.0, min(limits) - time.monotonic()) if limits else None
+
+    def _at_a_limit(self) -> None:
+        now = time.monotonic()
+        if self.thaw_at is not None and self.thaw_at <= now:
+            self._thaw()
+        if self.deadline is not None and self.deadline <= now:
+            self._at_the_limit()
+
+    def _thaw(self) -> None:
+        """Begin to thaw, unless that is under way."""
+        self.thaw_at = None
+        if self.thawing is None or self.thawing.settled:
+            self.thawing = Thawing(Agent(self.guest))
+
+    def _stay_for_the_thaw(self) -> None:
+        if self.thawing is not None and not self.thawing.settled:
+            self.claim.close()
+            self.thawing.wait()
 
     def _receive(self) -> bytes:
         try:
@@ -218,7 +299,30 @@ class _Watch:
             self._answer({"acted": self.acted})
             self.deadline = self.recovery = None
             self.acted = False
+        elif "freezing" in message:
+            self._answer({"guarded": self._guard_freeze(float(message["freezing"]))})
+        elif "thawed" in message:
+            self._end_freeze(told=bool(message["thawed"]))
+        elif "bye" in message:
+            self._answer({"stays": self.thawing is not None and not self.thawing.settled})
         return "bye" in message
+
+    def _guard_freeze(self, limit: float) -> bool:
+        if self.thawing is not None and not self.thawing.settled:
+            return False
+        self.thawing = None
+        self.freezing, self.thaw_at = True, time.monotonic() + limit
+        return True
+
+    def _end_freeze(self, *, told: bool) -> None:
+        self.freezing, self.thaw_at = False, None
+        if not told:
+            self._thaw()
+        thawing = self.thawing
+        if thawing is None:
+            self._answer({"began_ns": None, "count": 0, "settled": True})
+        else:
+            self._answer({"began_ns": thawing.began_ns, "count": thawing.count, "settled": thawing.settled})
 
     def _at_the_limit(self) -> None:
         self.acted = True
@@ -229,6 +333,12 @@ class _Watch:
             self.deadline = None if self._resume() else time.monotonic() + _TRY_AGAIN
 
     def _after_death(self) -> None:
+        if self.freezing:
+            self._thaw()
+        self._put_right()
+        self._stay_for_the_thaw()
+
+    def _put_right(self) -> None:
         if self.deadline is not None and self.recovery is not None:
             self._recover()
             return

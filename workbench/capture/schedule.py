@@ -74,6 +74,7 @@ class CaptureLoop:
         self._requests: deque[_Request | Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._due = 0.0
+        self._phase: float | None = None
         self._stop = False
 
     def request(
@@ -90,8 +91,14 @@ class CaptureLoop:
             self._requests.append(deed)
             self._wake.notify()
 
-    def set_interval(self, interval: float) -> None:
+    def set_interval(self, interval: float, phase: float | None = None) -> None:
         """Capture every `interval` seconds from now on.
+
+        Parameters
+        ----------
+        phase : float, optional
+            Have ticks fall due where the clock (CLOCK_MONOTONIC, which all processes share) is a multiple of the
+            interval and this, s: so that several loops do not work at the same time. No tick comes later for it.
 
         Raises
         ------
@@ -99,8 +106,8 @@ class CaptureLoop:
             If it is too short or too long to be meant; the one before holds.
         """
         with self._wake:
-            self.interval = _meant(interval)
-            self._due = min(self._due, time.monotonic() + interval)
+            self.interval, self._phase = _meant(interval), phase
+            self._due = min(self._due, self._following(time.monotonic()))
             self._wake.notify()
 
     def stop(self) -> None:
@@ -146,9 +153,16 @@ class CaptureLoop:
         with self._wake:
             late = max(0.0, time.monotonic() - self._due)
             skipped = int(late // self.interval)
-            self._due += (skipped + 1) * self.interval
+            self._due = self._following(self._due + skipped * self.interval)
             late -= skipped * self.interval
         return self._turn(_Request(CaptureMode.CONTINUOUS, "", None), late, skipped)
+
+    def _following(self, since: float) -> float:
+        """Return when the first tick after an instant falls due: within an interval."""
+        if self._phase is None:
+            return since + self.interval
+        left = self.interval - (since - self._phase) % self.interval
+        return since + (left if left > 1e-6 else self.interval)  # a tick's own instant, less an error of rounding
 
     def _next_request(self) -> _Request | Callable[[], None] | None:
         """Wait for what is asked for or due; None says that a tick is."""

@@ -25,6 +25,7 @@ from workbench.capture.audit import audit
 from workbench.capture.guard import Guard
 from workbench.capture.pause import Laps, paused
 from workbench.capture.place import refuse_own_volume
+from workbench.capture.quiesce import Freezer, Quiesce
 from workbench.capture.staging import Pages, Scratch, changed_pages, copy_pages
 from workbench.errors import CaptureError, GuestError
 from workbench.guest.claim import Claim
@@ -98,6 +99,8 @@ class CaptureSession:
         Compare the full memory with the tracked copy inside every pause.
     allow_own_volume : bool
         Accept a case that lies in the guest's own volumes.
+    quiesce : Quiesce, optional
+        Freeze the guest's file systems through its agent for every capture but those around a rewind.
 
     Raises
     ------
@@ -116,12 +119,14 @@ class CaptureSession:
         tracker: str | None = None,
         audit: bool = False,
         allow_own_volume: bool = False,
+        quiesce: Quiesce | None = None,
         progress: Progress = silent,
     ) -> None:
         self.guest = guest
         self.store = store
         self.progress = progress
         self.audit = audit
+        self.quiesce = quiesce
         self._prefer = tracker
         self._stack = contextlib.ExitStack()
         self._fresh = True  # the head has not been compared with the guest yet
@@ -148,6 +153,7 @@ class CaptureSession:
         self.writer.move_to(parent or (known[-1].id if known else None))
         self.guard = Guard(self.guest, claim)
         stack.callback(self.guard.close)
+        self._freezer = Freezer(self.guest, self.guard)
         self.memory = read_memory_map(self.guest)
         self.reader = open_reader(self.guest, self.memory)
         stack.callback(self.reader.close)
@@ -174,7 +180,12 @@ class CaptureSession:
     # One capture.
 
     def capture(
-        self, mode: CaptureMode = CaptureMode.MANUAL, reason: str = "", *, extra_facts: Mapping[str, Any] | None = None
+        self,
+        mode: CaptureMode = CaptureMode.MANUAL,
+        reason: str = "",
+        *,
+        extra_facts: Mapping[str, Any] | None = None,
+        quiesce: Quiesce | None = None,
     ) -> CaptureRecord:
         """Take and commit one capture; the first one of a session compares everything.
 
@@ -182,6 +193,8 @@ class CaptureSession:
         ----------
         extra_facts : mapping, optional
             JSON values that the caller adds to the record's facts.
+        quiesce : Quiesce, optional
+            For this capture; by default what the session was begun with.
 
         Raises
         ------
@@ -189,10 +202,20 @@ class CaptureSession:
             The guest runs on; nothing committed is lost.
         """
         self.begin()
-        with self.prepare() as prepared:
-            with self.pause() as laps:
-                taken = self.take(prepared, laps)
-            return self.keep(prepared, taken, mode, reason, extra_facts or {})
+        wish = quiesce or (None if mode is CaptureMode.SAFETY else self.quiesce)
+        with contextlib.ExitStack() as stack:
+            if wish is not None:
+                self._settle()  # most of what has to be written out, while nothing is frozen
+            with self._freezer.frozen(wish, patient=mode is not CaptureMode.CONTINUOUS) as freeze:
+                prepared = stack.enter_context(self.prepare())
+                with self.pause() as laps:
+                    freeze.at_the_instant()
+                    taken = self.take(prepared, laps)
+            return self.keep(prepared, taken, mode, reason, {**(extra_facts or {}), **freeze.facts()})
+
+    def _settle(self) -> None:
+        for disk in self.disks:
+            settle(disk)
 
     def begin(self) -> None:
         """Bring the head near the guest before the first pause of a session, and follow a changed shape of the guest.
@@ -283,8 +306,7 @@ class CaptureSession:
         with contextlib.ExitStack() as stack:
             targets = [stack.enter_context(self._target(disk)) for disk in self.disks]
             sink = stack.enter_context(state_sink(self.guest.monitor))
-            for disk in self.disks:
-                settle(disk)
+            self._settle()
             self._scratch.ready(max(_READY, self._copied + self._copied // 2))
             yield Prepared(targets, sink)
 

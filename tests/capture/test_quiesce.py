@@ -1,0 +1,197 @@
+"""Captures with the file systems frozen: consistent by themselves, thawed whatever happens, and honest when not."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from truth import RECORDER, eventually
+
+from workbench.capture.quiesce import Quiesce
+from workbench.case import Case, Recording
+from workbench.demo import DemoGuest
+from workbench.errors import CaptureError, DiskError, UsageError
+from workbench.guest.agent import Agent
+from workbench.model import CaptureMode
+
+WISH = Quiesce(timeout_s=5.0)
+FROZEN = RECORDER.with_name("freezing.py")
+
+
+@pytest.fixture
+def agent(guest: DemoGuest, case: Case) -> Iterator[Agent]:
+    """The guest's agent, that thaws and answers before the test and after it."""
+    agent = Agent(case.hypervisor.guest(guest.name))
+    assert eventually(lambda: status(agent) == "thawed", 30)
+    yield agent
+    guest.run("killall -CONT qemu-ga")
+    assert eventually(lambda: status(agent) == "thawed", 30)
+    assert guest.health().ok
+
+
+@pytest.fixture
+def recording(guest: DemoGuest, case: Case, agent: Agent) -> Iterator[Recording]:
+    with case.record(guest.name) as begun:
+        begun.capture("first")
+        yield begun
+
+
+def status(agent: Agent) -> str:
+    return str(agent.ask("guest-fsfreeze-status", limit=2)) if agent.present() else "silent"
+
+
+@contextlib.contextmanager
+def hung_agent(guest: DemoGuest) -> Iterator[None]:
+    guest.run("killall -STOP qemu-ga")
+    try:
+        yield
+    finally:
+        guest.run("killall -CONT qemu-ga")
+
+
+def quiesced(recording: Recording, wish: Quiesce = WISH, mode: CaptureMode = CaptureMode.MANUAL) -> dict[str, object]:
+    return dict(recording.session.capture(mode, "quiesced", quiesce=wish).facts)
+
+
+def test_what_the_guest_wrote_and_never_synced_is_on_the_disk_of_the_moment(
+    guest: DemoGuest, case: Case, recording: Recording
+) -> None:
+    guest.run("sync; echo 'planted, not synced' >/root/unsynced")
+    crash = recording.capture("as it is")
+    with pytest.raises(DiskError):
+        crash.read_text("/root/unsynced", source="disk")
+    assert crash.facts["consistency"] == "crash"
+    record = recording.session.capture(CaptureMode.MANUAL, "quiesced", quiesce=WISH)
+    moment = case.moment(f"id:{record.id}")
+    assert moment.read_text("/root/unsynced", source="disk") == "planted, not synced\n"
+    assert (moment.facts["consistency"], moment.facts["consistency_why"]) == ("application", "")
+    assert moment.facts["frozen_file_systems"] == 1
+
+
+def test_the_time_it_was_frozen_is_told_and_the_pause_lies_in_it(recording: Recording, agent: Agent) -> None:
+    facts = quiesced(recording)
+    assert 0 < facts["pause_ns"] < facts["frozen_ns"] < WISH.timeout_s * 1e9
+    assert status(agent) == "thawed"
+
+
+def test_a_session_can_wish_for_all_its_captures_but_not_for_those_of_a_rewind(
+    guest: DemoGuest, case: Case, agent: Agent
+) -> None:
+    with case.record(guest.name) as begun:
+        begun.session.quiesce = WISH
+        assert begun.capture("by wish").facts["consistency"] == "application"
+        assert begun.session.capture(CaptureMode.SAFETY).facts["consistency"] == "crash"
+
+
+def test_an_agent_that_hangs_costs_its_time_and_the_capture_says_so(
+    guest: DemoGuest, recording: Recording, agent: Agent
+) -> None:
+    with hung_agent(guest):
+        facts = quiesced(recording)
+        assert (facts["consistency"], facts["frozen"], facts["frozen_ns"]) == ("crash", False, None)
+        assert "did not answer" in str(facts["consistency_why"])
+        again = quiesced(recording, mode=CaptureMode.CONTINUOUS)
+        assert again["consistency_why"] == "the agent did not answer a short time ago"
+        with pytest.raises(CaptureError, match="no application-consistent capture"):
+            quiesced(recording, Quiesce(required=True))
+    assert eventually(lambda: quiesced(recording)["consistency"] == "application", 30)
+
+
+def test_a_guest_without_its_agent_is_captured_all_the_same(
+    guest: DemoGuest, recording: Recording, agent: Agent
+) -> None:
+    guest.run("mv /sbin/guest-agent /sbin/guest-agent.away; killall qemu-ga")  # init starts it anew otherwise
+    try:
+        assert eventually(lambda: not agent.connected(), 10)
+        facts = quiesced(recording)
+    finally:
+        guest.run("mv /sbin/guest-agent.away /sbin/guest-agent")
+    assert (facts["consistency"], facts["frozen"]) == ("crash", False)
+    assert "no agent" in str(facts["consistency_why"])
+
+
+def test_what_somebody_else_froze_stays_frozen_and_the_capture_says_so(
+    guest: DemoGuest, recording: Recording, agent: Agent
+) -> None:
+    guest.domain.fsFreeze()
+    try:
+        facts = quiesced(recording)
+        assert status(agent) == "frozen"
+    finally:
+        guest.domain.fsThaw()
+    assert (facts["consistency"], facts["frozen"]) == ("crash", True)
+    assert "somebody else froze" in str(facts["consistency_why"])
+
+
+def test_what_somebody_thaws_too_early_is_no_consistent_capture(guest: DemoGuest, recording: Recording) -> None:
+    with recording.session._freezer.frozen(WISH) as freeze:
+        assert guest.domain.fsThaw() == 1
+        freeze.at_the_instant()
+    assert "somebody else thawed" in freeze.facts()["consistency_why"]
+
+
+def test_an_agent_that_dies_while_all_is_frozen_comes_back_and_thaws(
+    guest: DemoGuest, recording: Recording, agent: Agent
+) -> None:
+    with recording.session._freezer.frozen(WISH) as freeze:
+        freeze.at_the_instant()
+        guest.run("killall -9 qemu-ga")  # init starts it anew
+    assert freeze.facts()["consistency"] == "application"
+    assert status(agent) == "thawed"
+
+
+def test_an_agent_that_hangs_while_all_is_frozen_is_asked_until_it_thaws(
+    guest: DemoGuest, case: Case, agent: Agent
+) -> None:
+    with case.record(guest.name) as begun:
+        begun.capture("first")
+        with begun.session._freezer.frozen(Quiesce(1.0)) as freeze:
+            freeze.at_the_instant()
+            guest.run("killall -STOP qemu-ga")
+        facts = freeze.facts()
+        assert (facts["consistency"], facts["frozen"], facts["frozen_ns"]) == ("crash", True, None)
+        assert "the guard goes on" in facts["consistency_why"]
+    with case.record(guest.name) as begun:  # the guard that stays for the thaw is in nobody's way
+        begun.capture("meanwhile")
+    guest.run("killall -CONT qemu-ga")
+    assert eventually(lambda: status(agent) == "thawed", 30), "nobody thawed it"
+
+
+@contextlib.contextmanager
+def freezing(case: Case, guest: DemoGuest, limit: float) -> Iterator[subprocess.Popen[str]]:
+    """A process that froze the guest, and sits there."""
+    words = [sys.executable, str(FROZEN), str(case.path), guest.uri, guest.name, str(limit)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "frozen\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_process_killed_in_the_frozen_time_leaves_a_thawed_guest(guest: DemoGuest, case: Case, agent: Agent) -> None:
+    with freezing(case, guest, limit=60) as process:
+        assert status(agent) == "frozen"
+        process.kill()
+        assert eventually(lambda: status(agent) == "thawed", 5), "the guard did not thaw"
+
+
+def test_a_process_that_hangs_does_not_hold_it_frozen_beyond_the_limit(
+    guest: DemoGuest, case: Case, agent: Agent
+) -> None:
+    with freezing(case, guest, limit=2) as process:
+        assert eventually(lambda: status(agent) == "thawed", 5), "the guard did not thaw at the limit of 2 s"
+        assert process.poll() is None
+        assert process.stdin is not None
+        said, _ = process.communicate("go on\n", timeout=30)
+    assert "the guard thawed it" in said
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 61, float("nan"), float("inf")])
+def test_a_time_that_cannot_be_meant_is_refused(seconds: float) -> None:
+    with pytest.raises(UsageError):
+        Quiesce(seconds)
