@@ -12,16 +12,19 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from workbench.errors import UsageError
+from workbench.errors import UsageError, WorkbenchError
 from workbench.progress import Progress, ProgressEvent, silent
 from workbench.replay.search import search
 
-__all__ = ["Bisection", "Evaluation", "Judge", "bisect_moments"]
+if TYPE_CHECKING:
+    from workbench.replay.refine import Refinement
+
+__all__ = ["Bisection", "Evaluation", "Judge", "bisect_moments", "evaluations_frame"]
 
 _SHORT = 12
 _NS = 1e9
@@ -130,6 +133,10 @@ class Bisection:
         Captures between them for which it could not be told.
     captures : int
         On the path, both ends included.
+    refinement : Refinement or None
+        What clones said that were run on from `last_before`; None where that was not asked for, or failed.
+    refused : str
+        Why it failed.
     """
 
     question: str
@@ -138,6 +145,17 @@ class Bisection:
     unknown: list[str]
     captures: int
     asked: list[Evaluation] = field(repr=False)
+    refinement: Refinement | None = None
+    refused: str = ""
+
+    def refine(self, predicate: Callable[[Any], bool], progress: Progress = silent) -> None:
+        """Look between the two captures with clones; see `workbench.replay.refine`. An error becomes `refused`."""
+        from workbench.replay.refine import refine
+
+        try:
+            self.refinement, self.refused = refine(self, predicate, progress), ""
+        except WorkbenchError as error:
+            self.refinement, self.refused = None, str(error)
 
     @property
     def evaluations(self) -> pd.DataFrame:

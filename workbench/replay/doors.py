@@ -32,6 +32,7 @@ class BisectOfCase:
         between: tuple[Any, Any],
         guest: str | None = None,
         *,
+        refine: bool = False,
         progress: Progress = silent,
     ) -> Bisection:
         """Find a capture for which a predicate holds and did not hold at the one before, with few questions.
@@ -43,12 +44,16 @@ class BisectOfCase:
             capture at which it raises an error is passed over and told as unknown.
         between : tuple
             Two moments or names of moments, A and B: it does not hold at A and holds at B, which descends from A.
+        refine : bool
+            Go on between the two captures found with clones that are run on from the earlier one; see
+            `Bisection.refinement`. Takes as long as that interval and some seconds, and leaves captures of the clones
+            in the case.
 
         Returns
         -------
         Bisection
-            `first`, `last_before`, `unknown`, `span`, `evaluations`. If the answer turns several times between A and
-            B, this is one of the turns.
+            `first`, `last_before`, `unknown`, `span`, `evaluations`, `refinement`. If the answer turns several times
+            between A and B, this is one of the turns. Where refining failed the bisection stands: `refused` says why.
 
         Raises
         ------
@@ -61,4 +66,7 @@ class BisectOfCase:
 
         a, b = (self.moment(each, guest) if isinstance(each, str) else each for each in between)
         path = path_between(self.store, a.id, b.id)
-        return bisect_moments(path, lambda capture: self.moment(capture, b.guest.id), predicate, progress)
+        found = bisect_moments(path, lambda capture: self.moment(capture, b.guest.id), predicate, progress)
+        if refine:
+            found.refine(predicate, progress)
+        return found
