@@ -18,18 +18,21 @@ from workbench.evidence.pdf import print_pdf
 from workbench.guest.doctor import Finding
 from workbench.inquiry.answer import absences
 from workbench.inside.ran import Ran
-from workbench.replay.predicates import file_exists, plugin_reports, process_runs
+from workbench.replay.bisect import Bisection
+from workbench.replay.predicates import Predicate, file_exists, plugin_reports, process_runs
 from workbench.rewind.in_place import Rewound
 from workbench.rewind.plan import RewindPlan
 from workbench.store import PrunePlan
 from workbench.timeline.retention import Retention
 
 __all__ = [
+    "Bisection",
     "Case",
     "Clone",
     "Diff",
     "Finding",
     "Moment",
+    "Predicate",
     "PrunePlan",
     "Ran",
     "Recording",

@@ -11,6 +11,7 @@ from pathlib import Path
 from workbench import __version__
 from workbench.cli import (
     bench,
+    bisect,
     capture,
     cat,
     check,
@@ -137,6 +138,7 @@ def _build_parser() -> argparse.ArgumentParser:
         history,
         vol,
         lifelines,
+        bisect,
         yara,
         rewind,
         undo,
