@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -115,3 +116,41 @@ def test_a_guest_that_is_gone_ends_it_at_once() -> None:
 def test_an_interval_that_cannot_be_meant_is_refused(interval: float) -> None:
     with pytest.raises(UsageError):
         CaptureLoop(Session(), interval)  # type: ignore[arg-type]
+
+
+def test_loops_with_phases_take_turns_and_no_tick_comes_later_for_it() -> None:
+    """Two loops of one interval, half of it apart: by the clock that they share, each stays in its half."""
+    interval = 0.6
+    taken: dict[float, list[float]] = {0.1: [], 0.4: []}
+
+    def run(phase: float) -> None:
+        loop = CaptureLoop(Session(), interval)  # type: ignore[arg-type]
+
+        def listen(_tick: Tick) -> None:
+            taken[phase].append(loop._due)
+            loop.set_interval(interval, phase)
+            if len(taken[phase]) == 6:
+                loop.stop()
+
+        loop.run(listen)
+
+    loops = [threading.Thread(target=run, args=(phase,)) for phase in taken]
+    for each in loops:
+        each.start()
+    for each in loops:
+        each.join()
+    for phase, dues in taken.items():
+        assert all(later - earlier <= interval + 1e-3 for earlier, later in pairwise(dues))
+        off = [(due - phase + interval / 2) % interval - interval / 2 for due in dues[1:]]
+        assert off == pytest.approx([0.0] * 5, abs=1e-3)
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.3, 1.99, 7.0])
+@pytest.mark.parametrize("since", [100.0, 100.3, 101.9999999, 12345.678])
+def test_the_tick_after_an_instant_falls_due_within_an_interval_and_at_its_phase(phase: float, since: float) -> None:
+    loop = CaptureLoop(Session(), 2.0)  # type: ignore[arg-type]
+    loop.set_interval(2.0, phase)
+    due = loop._following(since)
+    assert since < due <= since + 2.0 + 1e-9
+    assert (due - phase + 1e-3) % 2.0 == pytest.approx(1e-3, abs=1e-5)
+    assert loop._following(due) == pytest.approx(due + 2.0)
