@@ -304,6 +304,8 @@ class _Watch:
         elif "thawed" in message:
             self._end_freeze(told=bool(message["thawed"]))
         elif "bye" in message:
+            if self.freezing:
+                self._thaw()
             self._answer({"stays": self.thawing is not None and not self.thawing.settled})
         return "bye" in message
 

@@ -37,6 +37,7 @@ from workbench.rewind.content import Content, difference
 from workbench.rewind.outcome import Rewound, note_return, note_rewind, recovery_command
 from workbench.rewind.restart import end, started_again
 from workbench.rewind.shape import same_shape
+from workbench.rewind.thawing import guard_thaw, thaw_guarded
 
 __all__ = ["Rewound", "rewind_in_place"]
 
@@ -137,6 +138,8 @@ def _there_or_back(session: CaptureSession, content: Content, safety: CaptureRec
     try:
         apply(session, content, devices, laps)
         note_rewind(session.store, session.guest.id, target, safety.id)
+        if ran:
+            guard_thaw(session, content.view.record)
     except BaseException as error:  # noqa: BLE001  (whatever it is, the guest is half way)
         _back(session, safety, content, error, ran=ran)
     if not ran:  # the pause is not ours, so its end will not do this
@@ -274,6 +277,7 @@ def _finish(session: CaptureSession, content: Content, safety: CaptureRecord, la
     try:
         drop_descriptors(session.guest.monitor)
         session.writer.move_to(target.id)
+        thawed = thaw_guarded(session, session.guest, target, ran=ran)
         if ran:
             check_io_moves(session.guest, session.disks)
     except WorkbenchError as error:
@@ -285,4 +289,4 @@ def _finish(session: CaptureSession, content: Content, safety: CaptureRecord, la
     _tell(session, 3)
     sizes = {name: len(blocks.indices) for name, blocks in content.regions.items()}
     clusters = sum(count for name, count in sizes.items() if name.startswith("disk:"))
-    return Rewound(target, safety, "in place", laps.total, sum(sizes.values()) - clusters, clusters, laps.parts)
+    return Rewound(target, safety, "in place", laps.total, sum(sizes.values()) - clusters, clusters, laps.parts, thawed)

@@ -33,6 +33,8 @@ class Rewound:
         Blocks in which the two differ: what was written.
     parts_ns : dict
         Where the downtime went.
+    thaw : str
+        "thawed" where the target was captured with frozen file systems, "not yet: ..." where the guest stands still.
     """
 
     target: CaptureRecord
@@ -42,6 +44,7 @@ class Rewound:
     pages: int
     clusters: int
     parts_ns: dict[str, int]
+    thaw: str = ""
 
 
 def note_rewind(store: CaseStore, guest: GuestId, target: CaptureId, safety: CaptureId | None) -> None:
