@@ -6,9 +6,11 @@ Refuses to touch the guest that it is a copy of.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from workbench.errors import GuestError
 from workbench.guest import steps
 from workbench.guest.connection import Guest
 from workbench.guest.console import Console
@@ -16,6 +18,7 @@ from workbench.guest.picture import screenshot
 from workbench.inside.doors import InsideOfClone
 from workbench.progress import Progress, silent
 from workbench.rewind.clone import CloneRecord
+from workbench.rewind.thawing import NOT_YET, THAWED, thaw_moment
 
 if TYPE_CHECKING:
     from workbench.case.case import Case
@@ -80,8 +83,19 @@ class Clone(InsideOfClone):
         steps.pause(self.guest)
 
     def resume(self) -> None:
-        """Let its CPUs run; harmless where they do."""
+        """Let its CPUs run, and thaw file systems that came up frozen; harmless where they run.
+
+        Raises
+        ------
+        GuestError
+            If it does not run, or runs frozen.
+        """
         steps.resume(self.guest)
+        if self.record.thaw == NOT_YET:
+            told = thaw_moment(self.guest, self.case.store.record(self.record.capture))
+            self.record = replace(self.record, thaw=told)
+            if told != THAWED:
+                raise GuestError(f"{self.name} runs, but its file systems are {told}")
 
     def advance(self, seconds: float, stop: threading.Event | None = None) -> float:
         """Let it run for some seconds, at most a day, then pause it; return how many it ran. `stop` ends it early."""

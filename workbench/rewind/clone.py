@@ -31,6 +31,7 @@ from workbench.rewind.images import content_image, overlay
 from workbench.rewind.mapped import mapped_memory
 from workbench.rewind.mapped_xml import main_memory, with_mapping
 from workbench.rewind.start import resume, start_moment
+from workbench.rewind.thawing import NOT_YET, comes_up_frozen, thaw_moment
 from workbench.store import CaptureView, CaseStore
 
 __all__ = ["CloneRecord", "list_clones", "remove_clone", "start_clone"]
@@ -59,6 +60,8 @@ class CloneRecord:
         From the call to running.
     memory : str
         "mapped": its main memory is a file that all clones of the moment share until they write; "written": its own.
+    thaw : str
+        Of a moment with frozen file systems: "thawed", "frozen still: ..." and why, "not yet: ..." where it stands.
     """
 
     name: str
@@ -70,6 +73,7 @@ class CloneRecord:
     started_ns: int
     seconds: float
     memory: str = "written"
+    thaw: str = ""
 
 
 def start_clone(
@@ -111,9 +115,11 @@ def start_clone(
         with _destroy_on_error(guest):
             if not network:
                 _links_down(guest)
+            thawed = NOT_YET if comes_up_frozen(view.record) else ""
             if run:
                 resume(guest)
-            record = replace(record, seconds=time.monotonic() - began, memory=memory)
+                thawed = thaw_moment(guest, view.record)
+            record = replace(record, seconds=time.monotonic() - began, memory=memory, thaw=thawed)
             _describe(record)
     return record
 
@@ -265,6 +271,7 @@ def _read(path: Path) -> CloneRecord:
         int(told["started_ns"]),
         float(told["seconds"]),
         "mapped" if told.get("memory") == "mapped" else "written",
+        str(told.get("thaw", ""))[:500],
     )
     if told["uuid"] != record.uuid:
         raise ValueError("the description is another clone's")

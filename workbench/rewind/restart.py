@@ -38,6 +38,7 @@ from workbench.rewind.content import Blocks, difference, disk_runs
 from workbench.rewind.domain import same_xml
 from workbench.rewind.outcome import Rewound, note_return, note_rewind, recovery_command
 from workbench.rewind.start import resume, start_moment
+from workbench.rewind.thawing import guard_thaw, thaw_guarded
 from workbench.store import CaptureView, CaseStore
 
 __all__ = ["end", "restart_at", "rewind_by_restart", "started_again"]
@@ -73,11 +74,11 @@ def rewind_by_restart(session: CaptureSession, target: CaptureId) -> Rewound:
     assert safety is not None
     started = _start(session, safety.id, target, run=ran)
     downtime = time.monotonic_ns() - began
-    _see_it_alive(session, started, run=ran)
+    record = session.store.record(target)
+    thawed = _see_it_alive(session, started, record, run=ran)
     counts = {kind: difference(session.store, safety.id, target, kind) for kind in (RegionKind.MEMORY, RegionKind.DISK)}
     pages, clusters = (sum(len(each) for each in counts[kind].values()) for kind in counts)
-    record = session.store.record(target)
-    return Rewound(record, safety, "restarted", downtime, pages, clusters, {"restart": downtime})
+    return Rewound(record, safety, "restarted", downtime, pages, clusters, {"restart": downtime}, thawed)
 
 
 def _start(session: CaptureSession, safety: CaptureId, target: CaptureId, *, run: bool) -> Guest:
@@ -87,6 +88,7 @@ def _start(session: CaptureSession, safety: CaptureId, target: CaptureId, *, run
         started = restart_at(hypervisor, store, target, safety, holding=[safety], progress=session.progress)
         note_rewind(store, session.guest.id, target, safety)
         if run:
+            guard_thaw(session, store.record(target))
             resume(started)
     except Exception as error:  # noqa: BLE001  (whatever it is, the guest is off or half way)
         if started is not None:
@@ -95,9 +97,11 @@ def _start(session: CaptureSession, safety: CaptureId, target: CaptureId, *, run
     return started
 
 
-def _see_it_alive(session: CaptureSession, started: Guest, *, run: bool) -> None:
+def _see_it_alive(session: CaptureSession, started: Guest, target: CaptureRecord, *, run: bool) -> str:
+    """See that the restarted guest lives; return whether it had to be thawed."""
     try:
         session.guard.disarm()
+        thawed = thaw_guarded(session, started, target, ran=run)
         if run:
             check_io_moves(started, read_disks(started))
     except WorkbenchError as error:
@@ -106,6 +110,7 @@ def _see_it_alive(session: CaptureSession, started: Guest, *, run: bool) -> None
             guest_is="as asked",
             cure=f"Look at it, or undo: workbench undo {started.name}",
         ) from error
+    return thawed
 
 
 def end(guest: Guest) -> None:
