@@ -213,7 +213,7 @@ def test_a_clone_that_fails_half_way_leaves_nothing(moment: Moment, monkeypatch:
     elif step == "resume":
         monkeypatch.setattr(cloning, "resume", fail)
     else:
-        monkeypatch.setattr(cloning, "_links_down", fail)
+        monkeypatch.setattr(cloning, "connect", fail)
     with pytest.raises(GuestError, match="half way"):
         moment.clone()
     assert domains(case) == before

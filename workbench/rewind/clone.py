@@ -10,13 +10,13 @@ Refuses to touch the guest.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree as ET
 
 from workbench.capture.session import XML
@@ -24,56 +24,26 @@ from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, Uns
 from workbench.guest import virt
 from workbench.guest.connection import Guest, Hypervisor, translate
 from workbench.guest.lend import lend, qemu_user
+from workbench.guest.steps import pause
 from workbench.model import CaptureId, RegionKind
 from workbench.progress import Progress, silent
-from workbench.rewind.domain import clone_owner, clone_xml, interface_aliases
+from workbench.rewind.clone_record import CloneRecord, clone_sockets, describe, list_clones
+from workbench.rewind.domain import clone_owner, clone_xml
+from workbench.rewind.identity import Change, Clock, Identity, carry_out, plan_change, with_macs
 from workbench.rewind.images import content_image, overlay
 from workbench.rewind.mapped import mapped_memory
 from workbench.rewind.mapped_xml import main_memory, with_mapping
+from workbench.rewind.network import Links, Network, connect, network_of, set_links
+from workbench.rewind.network_segment import Keeper, Segment
+from workbench.rewind.network_xml import with_segment
 from workbench.rewind.start import resume, start_moment
 from workbench.rewind.thawing import NOT_YET, comes_up_frozen, thaw_moment
 from workbench.store import CaptureView, CaseStore
 
 __all__ = ["CloneRecord", "list_clones", "remove_clone", "start_clone"]
 
-_RECORD = "clone.json"
 _NO_MAPPING: set[str] = set()
 """Connections on which mapping failed and writing did not, so that not every clone is started twice."""
-
-
-@dataclass(frozen=True, slots=True)
-class CloneRecord:
-    """A clone as its directory describes it.
-
-    Attributes
-    ----------
-    name, uuid, uri : str
-        The domain and where it runs.
-    capture : CaptureId
-        The moment it started from.
-    directory : str
-        Its overlays and logs.
-    sockets : str
-        Its sockets, by the names that the guest's have.
-    started_ns : int
-    seconds : float
-        From the call to running.
-    memory : str
-        "mapped": its main memory is a file that all clones of the moment share until they write; "written": its own.
-    thaw : str
-        Of a moment with frozen file systems: "thawed", "frozen still: ..." and why, "not yet: ..." where it stands.
-    """
-
-    name: str
-    uuid: str
-    uri: str
-    capture: CaptureId
-    directory: str
-    sockets: str
-    started_ns: int
-    seconds: float
-    memory: str = "written"
-    thaw: str = ""
 
 
 def start_clone(
@@ -82,7 +52,10 @@ def start_clone(
     capture: CaptureId,
     *,
     name: str | None = None,
-    network: bool = False,
+    network: bool | Network = "none",
+    segment: str | None = None,
+    identity: Identity | Literal["new"] | None = None,
+    clock: Clock = "kept",
     run: bool = True,
     progress: Progress = silent,
 ) -> CloneRecord:
@@ -92,36 +65,84 @@ def start_clone(
     ----------
     name : str, optional
         The domain's name; by default the guest's with the first digits of the capture and of the clone's UUID.
-    network : bool
-        Leave the network as the guest has it. Two machines with one address: ask for it only if that is meant.
+    network : {"none", "as-guest", "shared"} or bool
+        Cut off (or False); left as the guest has it (or True): two machines with one address, ask for it only if that
+        is meant; or on a private segment with other clones.
+    segment : str, optional
+        The segment's name, for "shared"; "shared" by default.
+    identity : Identity or "new", optional
+        What is to be another than the guest's; memory's truth is kept by default.
+    clock : {"kept", "now"}
+        The guest's clock goes on from the moment, or is set to the present.
     run : bool
-        Let it run at once.
+        Let it run at once. A clone with a new identity or clock has run for as long as it took to change them.
 
     Raises
     ------
+    UsageError
+        If it cannot be meant; nothing was started.
     GuestError, UnsupportedError, StoreError
         Nothing of the clone is left.
     """
     began = time.monotonic()
     view = store.view(capture)
+    wanted = network_of(network, segment)
     record = _planned(hypervisor, store, view, name)
+    change = plan_change(identity, clock, view.region(XML).open().read().decode(), shared=wanted == "shared")
+    record = replace(record, network=wanted, segment=segment or "shared" if wanted == "shared" else "", clock=clock)
     Path(record.sockets).mkdir(mode=0o711)  # an error where somebody made it before us
-    with _no_files_on_error(record):
+    with _no_files_on_error(record), _segment(hypervisor, store, record, view) as keeper:
         disks = _make_disks(store, view, Path(record.directory))
         # Written before there is a domain: should we be killed, whoever looks finds the clone and can remove it.
-        _describe(record)
-        xml = _xml(hypervisor, store, view, record, disks, network=network)
+        describe(record)
+        xml = with_macs(_xml(hypervisor, store, view, record, disks), change.macs)
+        if keeper is not None:
+            xml = with_segment(xml, keeper.net)
         guest, memory = _start(hypervisor, store, view, xml, progress)
         with _destroy_on_error(guest):
-            if not network:
-                _links_down(guest)
-            thawed = NOT_YET if comes_up_frozen(view.record) else ""
-            if run:
-                resume(guest)
-                thawed = thaw_moment(guest, view.record)
-            record = replace(record, seconds=time.monotonic() - began, memory=memory, thaw=thawed)
-            _describe(record)
+            links = connect(guest, wanted, keeper)
+            if change or run:
+                told, thawed = _run(guest, view, change, links, _addresses(store, record.segment))
+            else:
+                told, thawed = {}, NOT_YET if comes_up_frozen(view.record) else ""
+            if not run and change:
+                pause(guest)
+            record = replace(record, seconds=time.monotonic() - began, memory=memory, identity=told, thaw=thawed)
+            describe(record)
     return record
+
+
+def _run(
+    guest: Guest, view: CaptureView, change: Change, links: Links, taken: Collection[str]
+) -> tuple[dict[str, str], str]:
+    """Let it run, with its links down until it is who it shall be; return that, and whether it was thawed."""
+    if change:
+        set_links(guest, links, up=False)
+    resume(guest)
+    thawed = thaw_moment(guest, view.record)
+    if not change:
+        return {}, thawed
+    told = carry_out(guest, change, taken)
+    set_links(guest, links, up=True)
+    return told, thawed
+
+
+def _addresses(store: CaseStore, segment: str) -> list[str]:
+    """Return the addresses that clones on a segment were given."""
+    there = [clone for clone in list_clones(store) if segment and clone.segment == segment]
+    return [clone.identity["address"] for clone in there if "address" in clone.identity]
+
+
+@contextlib.contextmanager
+def _segment(
+    hypervisor: Hypervisor, store: CaseStore, record: CloneRecord, view: CaptureView
+) -> Iterator[Keeper | None]:
+    if not record.segment:
+        yield None
+        return
+    kind = ET.fromstring(view.region(XML).open().read().decode()).get("type", "qemu")
+    with Segment(store.path, record.segment).kept({qemu_user(hypervisor, kind)[0]}) as keeper:
+        yield keeper
 
 
 def _planned(hypervisor: Hypervisor, store: CaseStore, view: CaptureView, name: str | None) -> CloneRecord:
@@ -132,7 +153,7 @@ def _planned(hypervisor: Hypervisor, store: CaseStore, view: CaptureView, name: 
         hypervisor.uri,
         view.record.id,
         str(store.path.resolve() / "clones" / identity),
-        str(_sockets(identity)),
+        str(clone_sockets(identity)),
         time.time_ns(),
         seconds=0.0,
     )
@@ -154,8 +175,6 @@ def _xml(
     view: CaptureView,
     record: CloneRecord,
     disks: Mapping[str, Path],
-    *,
-    network: bool,
 ) -> str:
     return clone_xml(
         view.region(XML).open().read().decode(),
@@ -164,7 +183,7 @@ def _xml(
         directory=Path(record.directory),
         sockets=Path(record.sockets),
         disks=disks,
-        network=network,
+        network=record.network == "as-guest",
         case=store.id,
         emulators=_emulators(hypervisor),
     )
@@ -196,21 +215,6 @@ def _start_mapped(
     ):
         mapping = with_mapping(xml, block, path, mapped.size)
         return start_moment(hypervisor, mapping, view, mapped=mapped, progress=progress)
-
-
-def _sockets(identity: str) -> Path:
-    return Path("/tmp") / f"rwb-{identity}"  # a UUID of ours, and made exclusively
-
-
-def _describe(record: CloneRecord) -> None:
-    (Path(record.directory) / _RECORD).write_text(json.dumps(asdict(record)))
-
-
-def _links_down(guest: Guest) -> None:
-    """Cut the network for good: loading a card's state set its link as the guest had it, whatever the XML says."""
-    for alias in interface_aliases(guest.xml()):
-        for end in (f"host{alias}", alias):
-            guest.monitor.execute("set_link", name=end, up=False)
 
 
 def _emulators(hypervisor: Hypervisor) -> set[str]:
@@ -247,35 +251,6 @@ def _make_disks(store: CaseStore, view: CaptureView, directory: Path) -> dict[st
             overlay(image, path)
             overlays[region.spec.name.removeprefix("disk:")] = path
     return overlays
-
-
-def list_clones(store: CaseStore) -> list[CloneRecord]:
-    """Return the clones of a case, oldest first; a directory without a description is one that never came up."""
-    found = []
-    for path in (store.path / "clones").glob(f"*/{_RECORD}"):
-        with contextlib.suppress(ValueError, TypeError, OSError):
-            found.append(_read(path))
-    return sorted(found, key=lambda clone: clone.started_ns)
-
-
-def _read(path: Path) -> CloneRecord:
-    """Read a description that a stranger may have written: what it says must fit where it lies."""
-    told = json.loads(path.read_text())
-    record = CloneRecord(
-        str(told["name"]),
-        str(uuid.UUID(path.parent.name)),
-        str(told["uri"]),
-        CaptureId(str(told["capture"])),
-        str(path.parent),
-        str(_sockets(path.parent.name)),
-        int(told["started_ns"]),
-        float(told["seconds"]),
-        "mapped" if told.get("memory") == "mapped" else "written",
-        str(told.get("thaw", ""))[:500],
-    )
-    if told["uuid"] != record.uuid:
-        raise ValueError("the description is another clone's")
-    return record
 
 
 def remove_clone(hypervisor: Hypervisor, store: CaseStore, name: str) -> CloneRecord:

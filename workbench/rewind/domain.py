@@ -13,9 +13,9 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from workbench.errors import UnsupportedError
-from workbench.rewind.mapped_xml import drop_mapping
+from workbench.rewind.own_xml import drop_ours
 
-__all__ = ["CLONE_NAMESPACE", "clone_owner", "clone_xml", "interface_aliases", "same_xml"]
+__all__ = ["CLONE_NAMESPACE", "clone_owner", "clone_xml", "same_xml"]
 
 CLONE_NAMESPACE = "https://rewind-workbench.invalid/clone"
 """Namespace of the element in <metadata> by which a domain is known to be a clone of a case."""
@@ -26,6 +26,8 @@ _INSIDE = {
     *("audio", "video", "interface", "memballoon", "rng", "watchdog", "panic", "memory", "iommu", "hub"),
 }
 """Devices whose whole state a capture holds, or that have none."""
+_NETWORKS = ("user", "network", "bridge", "direct", "ethernet")
+"""Interfaces that a clone may have as its guest had them."""
 
 
 def clone_xml(
@@ -64,7 +66,7 @@ def clone_xml(
         If the guest has a device whose state a capture does not hold.
     """
     root = ET.fromstring(xml)
-    drop_mapping(root)
+    drop_ours(root)
     _refuse_outside(root)
     _refuse_strange(root, emulators)
     _set_text(root, "name", name)
@@ -73,7 +75,9 @@ def clone_xml(
     _point_disks(root, disks)
     _move_channels(root, directory, sockets)
     _quiet_devices(root)
-    if not network:
+    if network:
+        _refuse_strange_network(root)
+    else:
         _cut_network(root)
     return ET.tostring(root, encoding="unicode")
 
@@ -94,7 +98,7 @@ def same_xml(xml: str, present: str) -> str:
         If the guest has a device whose state a capture does not hold.
     """
     root = ET.fromstring(xml)
-    drop_mapping(root)  # of a clone that is itself rewound
+    drop_ours(root)  # of a clone that is itself rewound
     _refuse_outside(root)
     now = {_target(disk): disk for disk in ET.fromstring(present).iterfind("./devices/disk")}
     for disk in root.iterfind("./devices/disk"):
@@ -102,12 +106,6 @@ def same_xml(xml: str, present: str) -> str:
         if today is not None and disk.find("readonly") is None:
             _take_image(disk, today)
     return ET.tostring(root, encoding="unicode")
-
-
-def interface_aliases(xml: str) -> list[str]:
-    """Return the aliases (`net0`) of the network cards in a live domain's XML."""
-    found = (alias.get("name", "") for alias in ET.fromstring(xml).iterfind("./devices/interface/alias"))
-    return [name for name in found if name]
 
 
 def clone_owner(xml: str) -> str | None:
@@ -144,6 +142,18 @@ def _refuse_strange(root: ET.Element, emulators: Collection[str]) -> None:
     emulator = root.findtext("./devices/emulator")
     if emulator is not None and emulator not in emulators:
         raise UnsupportedError("the captured XML names a program that libvirt does not know", emulator=emulator)
+
+
+def _refuse_strange_network(root: ET.Element) -> None:
+    """Refuse what runs programs or opens files of the host, once the captured interfaces are to be used as they are."""
+    for interface in root.iterfind("./devices/interface"):
+        kind = interface.get("type", "")
+        if kind not in _NETWORKS or any(
+            interface.find(each) is not None for each in ("script", "downscript", "backend")
+        ):
+            raise UnsupportedError(
+                "a network card reaches the host by more than a network", type=kind, cure="Clone it without network"
+            )
 
 
 def _set_text(root: ET.Element, tag: str, text: str) -> None:

@@ -11,19 +11,16 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from workbench.guest.mtree import MAPPED
+from workbench.rewind.own_xml import add_arguments
 from workbench.store import CaptureView
 
-__all__ = ["drop_mapping", "main_memory", "with_mapping"]
+__all__ = ["main_memory", "with_mapping"]
 
-_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
-_COMMANDLINE = f"{{{_QEMU}}}commandline"
 _BLOCK = "pc.ram"
 """The main memory of the machines pc and q35 (hw/i386/pc.c, default_ram_id)."""
 _SHAPES = ("./memoryBacking", "./maxMemory", "./numatune", "./cpu/numa", "./devices/memory")
 """Elements by which libvirt was told more about memory than its size."""
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-
-ET.register_namespace("qemu", _QEMU)
 
 
 def main_memory(xml: str, view: CaptureView) -> str | None:
@@ -43,17 +40,5 @@ def with_mapping(xml: str, block: str, path: str, size: int) -> str:
     name = MAPPED + block
     # Opened read-write and mapped privately: a write is the clone's own. QEMU 7.2 cannot map a read-only file so.
     backend = f"memory-backend-file,id={name},mem-path={path},size={size},share=off"
-    commandline = ET.SubElement(root, _COMMANDLINE)
-    for word in ("-object", backend, "-machine", f"memory-backend={name}"):
-        ET.SubElement(commandline, f"{{{_QEMU}}}arg", {"value": word})
+    add_arguments(root, ["-object", backend, "-machine", f"memory-backend={name}"])
     return ET.tostring(root, encoding="unicode")
-
-
-def drop_mapping(root: ET.Element) -> None:
-    """Take out what `with_mapping` put in, as in a capture of a clone; whatever else is there stays, to be refused."""
-    for commandline in root.findall(_COMMANDLINE):
-        words = [argument.get("value", "") for argument in commandline]
-        if len(words) == 4 and words[0::2] == ["-object", "-machine"]:
-            ours = words[1].startswith(f"memory-backend-file,id={MAPPED}"), words[3].startswith("memory-backend=")
-            if all(ours):
-                root.remove(commandline)

@@ -36,6 +36,7 @@ from workbench.model import CaptureId, CaptureMode, CaptureRecord, RegionKind
 from workbench.progress import Progress, silent
 from workbench.rewind.content import Blocks, difference, disk_runs
 from workbench.rewind.domain import same_xml
+from workbench.rewind.network import keep_down
 from workbench.rewind.outcome import Rewound, note_return, note_rewind, recovery_command
 from workbench.rewind.start import resume, start_moment
 from workbench.rewind.thawing import guard_thaw, thaw_guarded
@@ -194,7 +195,13 @@ def restart_at(
     for region, indices in _differing(store, holding, target).items():
         path, kind = images[region]
         _write_image(path, kind, view, region, Blocks(indices, view.region(region).read_blocks(indices)))
-    return start_moment(hypervisor, xml, view, progress=progress)
+    guest = start_moment(hypervisor, xml, view, progress=progress)
+    try:
+        keep_down(guest)  # loading a card sets its link as it was then, also that of a clone
+    except BaseException:
+        end(guest)
+        raise
+    return guest
 
 
 def _differing(store: CaseStore, holding: Sequence[CaptureId], target: CaptureId) -> dict[str, NDArray[np.int64]]:
