@@ -21,13 +21,17 @@ from workbench.case.recording import Recording
 from workbench.disk.doors import DiskOfCase
 from workbench.errors import UsageError
 from workbench.evidence.doors import ReportsOfCase
+from workbench.experiment.doors import ExperimentsOfCase
 from workbench.guest.connection import DEFAULT_URI, Hypervisor
 from workbench.memory.doors import MemoryOfCase
 from workbench.model import CaptureRef, GuestRecord, Mark
 from workbench.progress import Progress, silent
 from workbench.replay.doors import BisectOfCase
 from workbench.rewind.clone import CloneRecord, list_clones, remove_clone, start_clone
+from workbench.rewind.doors import SegmentsOfCase
+from workbench.rewind.identity import Clock, Identity
 from workbench.rewind.in_place import Rewound
+from workbench.rewind.network import Network
 from workbench.rewind.plan import RewindPlan, plan_rewind, plan_undo
 from workbench.store import CaseStore
 from workbench.timeline import Timeline
@@ -37,7 +41,7 @@ from workbench.timeline.links import linked
 __all__ = ["Case"]
 
 
-class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, BisectOfCase, KeepingOfCase):
+class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, ExperimentsOfCase, BisectOfCase, SegmentsOfCase, KeepingOfCase):
     """A case on disk.
 
     Parameters
@@ -255,13 +259,25 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, BisectOfCase, KeepingOfCase)
         moment: Moment,
         *,
         name: str | None = None,
-        network: bool = False,
+        network: bool | Network = "none",
+        segment: str | None = None,
+        identity: Identity | Literal["new"] | None = None,
+        clock: Clock = "kept",
         run: bool = True,
         progress: Progress = silent,
     ) -> Clone:
         """Start a clone of a moment; see `Moment.clone`."""
         record = start_clone(
-            self.hypervisor, self.store, moment.id, name=name, network=network, run=run, progress=progress
+            self.hypervisor,
+            self.store,
+            moment.id,
+            name=name,
+            network=network,
+            segment=segment,
+            identity=identity,
+            clock=clock,
+            run=run,
+            progress=progress,
         )
         return Clone(self, record)
 

@@ -1,0 +1,161 @@
+"""An experiment as one HTML file, and in short for a notebook. No script, nothing that is loaded from elsewhere.
+
+Refuses to let through what a guest wrote: every text is made inert and escaped here, and the page's own policy forbids
+scripts where even that had failed.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from workbench.errors import UsageError, WorkbenchError
+from workbench.experiment.document import Asked, Document
+from workbench.experiment.text import inert
+
+if TYPE_CHECKING:
+    from workbench.experiment.result import Experiment
+
+__all__ = ["PARTS", "page_of", "short_of"]
+
+PARTS = ("files", "processes", "kernel_log", "pages", "console")
+_TITLES = {
+    "files": "Files changed",
+    "processes": "Processes that came, went or changed",
+    "kernel_log": "What the kernel said",
+    "pages": "Pages of memory that changed, by owner",
+    "console": "Consoles",
+}
+_ROWS = 200
+"""Rows of a table that a page shows."""
+_CELL = 500
+_TEXT = 20_000
+_NOTE = (
+    "Each row compares a variant with the control by the test that it names: p is the share of all deals of the same "
+    "values onto the two whose ranks are as far apart; p_holm is corrected for all tests of the table; smallest_p is the "
+    "least that so many values can give. shift is Hodges and Lehmann's, cliffs_delta Cliff's. Runs without a value are "
+    "counted as failed or hung, and are in no median."
+)
+
+
+def page_of(experiment: Experiment, parts: Sequence[str]) -> str:
+    """Return the page of an experiment.
+
+    Raises
+    ------
+    UsageError
+        If there is no such part.
+    """
+    from workbench.evidence.page import POLICY, wrapped
+
+    if not set(parts) <= set(PARTS):
+        raise UsageError("a report has no such part", asked=list(parts), parts=list(PARTS))
+    document = experiment.document
+    body = [
+        f"<h1>Experiment: {_text(', '.join(document.variants))}</h1>",
+        _asked(experiment),
+        "<h2>Measures</h2>",
+        _picture(experiment),
+        _summary(experiment),
+        f"<p>{html.escape(_NOTE)}</p>",
+        "<h2>Runs</h2>",
+        _table(experiment.runs.drop(columns=["guest", "before", "after"])),
+        *(_part(experiment, part) for part in parts),
+    ]
+    return wrapped("Experiment", POLICY, "\n".join(body), "")
+
+
+def short_of(experiment: Experiment) -> str:
+    """Return what a notebook shows: outcomes, summary and picture."""
+    head = f"<p>{html.escape(repr(experiment))}, seed {experiment.seed}</p>"
+    return f"<div>{head}{_table(experiment.outcomes())}{_summary(experiment)}{_picture(experiment)}</div>"
+
+
+# What was asked.
+
+
+def _asked(experiment: Experiment) -> str:
+    document = experiment.document
+    made = datetime.fromtimestamp(document.made_ns / 1e9, UTC).isoformat(timespec="seconds")
+    facts = {
+        "experiment": experiment.id or "not kept",
+        "case": document.case,
+        "guest": document.guest,
+        "moment": document.moment,
+        "made": made,
+        "runs": f"{len(document.runs)} of {document.repeats} x {len(document.variants)}, {document.at_once} at once",
+        "order": f"in blocks of one run of each variant, drawn from seed {document.seed}",
+        "control": document.control,
+        "time of a run": f"{document.timeout:g} s at most",
+        "versions": ", ".join(f"{name} {number}" for name, number in document.versions.items()),
+    }
+    rows = [f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in facts.items()]
+    return f"<table><tbody>{''.join(rows)}</tbody></table><h2>What was done</h2>{_parts(document)}"
+
+
+def _parts(document: Document) -> str:
+    told = [(f"variant {name}", each) for name, each in document.variants.items()]
+    told += [("workload", document.workload), ("until", document.until)]
+    told += [(f"measure {name}", each) for name, each in document.measures.items()]
+    return f"<table><tbody>{''.join(_one_part(name, each) for name, each in told)}</tbody></table>"
+
+
+def _one_part(name: str, part: Asked) -> str:
+    shown = f"<pre>{_text(part.text, _TEXT)}</pre>" if part.text else ""
+    digest = f"<br><code>{_text(part.digest)}</code>" if part.digest else ""
+    return f"<tr><th>{_text(name)}</th><td>{_text(part.kind)}{digest}</td><td>{shown}</td></tr>"
+
+
+# What came of it.
+
+
+def _summary(experiment: Experiment) -> str:
+    frame = experiment.summary()
+    return _table(frame) if len(frame) else "<p>No run gave a number.</p>"
+
+
+def _picture(experiment: Experiment) -> str:
+    return f"<figure>{experiment.picture().svg}</figure>" if len(experiment.summary()) else ""
+
+
+def _part(experiment: Experiment, part: str) -> str:
+    found = [f"<h3>{_text(name)}</h3>{_of_variant(experiment, part, name)}" for name in experiment.variants]
+    return f"<h2>{_TITLES[part]}</h2>{''.join(found)}"
+
+
+def _of_variant(experiment: Experiment, part: str, variant: str) -> str:
+    if part == "console":
+        runs = [run for run in experiment.document.runs if run.variant == variant]
+        return "".join(f"<h4>run {run.repeat}</h4><pre>{_text(run.console[-_TEXT:], _TEXT)}</pre>" for run in runs)
+    ask: Callable[[str], pd.DataFrame] = getattr(experiment, part)
+    try:
+        frame = ask(variant)
+    except WorkbenchError as error:
+        return f'<p class="wb-lack">{_text(error)}</p>'
+    lacking = [f'<p class="wb-lack">run {_text(k)}: {_text(v)}</p>' for k, v in frame.attrs.get("failed", {}).items()]
+    return "".join(lacking) + (_table(frame) if len(frame) else "<p>None.</p>")
+
+
+def _table(frame: pd.DataFrame) -> str:
+    head = "".join(f"<th>{_text(name)}</th>" for name in frame.columns)
+    rows = [
+        "<tr>" + "".join(f"<td>{_cell(each)}</td>" for each in row) + "</tr>"
+        for row in frame.head(_ROWS).itertuples(index=False)
+    ]
+    more = f"<p>{len(frame) - _ROWS} further rows are not shown.</p>" if len(frame) > _ROWS else ""
+    return f'<div class="wb-content"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{more}'
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return _text(value)
+
+
+def _text(value: object, longest: int = _CELL) -> str:
+    return html.escape(inert(value, longest))

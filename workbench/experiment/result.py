@@ -1,0 +1,184 @@
+"""`Experiment`: what came of A against B, to be looked at; every clone of it is long gone.
+
+Numbers and texts are in the experiment itself; what changed inside is asked of the captures of each run. Refuses to run
+anything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from workbench.errors import UsageError
+from workbench.experiment import changes
+from workbench.experiment.document import Document, Run
+from workbench.experiment.frames import runs_frame, summary_frame
+
+if TYPE_CHECKING:
+    from workbench.experiment.picture import Picture
+
+__all__ = ["Experiment"]
+
+
+class Experiment:
+    """What came of an experiment.
+
+    Attributes
+    ----------
+    id : str
+        Where the case has it; "" where it was not kept.
+    document : Document
+        What was asked, and each run.
+    """
+
+    def __init__(self, case: Any, document: Document, identity: str = "") -> None:
+        self.case = case
+        self.document = document
+        self.id = identity
+
+    @property
+    def variants(self) -> list[str]:
+        """The names of the variants."""
+        return list(self.document.variants)
+
+    @property
+    def seed(self) -> int:
+        """What the order of the runs was drawn from."""
+        return self.document.seed
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One row per run, in their order; columns as `frames.runs_frame` says."""
+        return runs_frame(self.document)
+
+    def summary(self, measures: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return medians, spread and the test against the control; columns as `frames.summary_frame` says.
+
+        Raises
+        ------
+        UsageError
+            If no run gave numbers of that name.
+        """
+        return summary_frame(self.document, measures)
+
+    def outcomes(self) -> pd.DataFrame:
+        """Return how the runs of each variant ended: variant (str), ok, failed, hung (int64)."""
+        rows = []
+        for name in self.document.variants:
+            ended = [run.outcome for run in self.document.runs if run.variant == name]
+            rows.append((name, *(ended.count(outcome) for outcome in ("ok", "failed", "hung"))))
+        return pd.DataFrame(rows, columns=["variant", "ok", "failed", "hung"])
+
+    # What changed inside.
+
+    def moment(self, variant: str, repeat: int, which: str = "after") -> Any:
+        """Return the capture of a run's clone, `before` or `after`: a `Moment` like any other.
+
+        Raises
+        ------
+        UsageError
+            If the run was not captured.
+        MomentNotFoundError
+            If it was pruned.
+        """
+        run = self._run(variant, repeat)
+        capture = {"before": run.before, "after": run.after}.get(which, "")
+        if not capture:
+            raise UsageError(f"run {repeat} of {variant!r} has no capture {which!r}", cure="Ask for keep='captures'.")
+        return self.case.moment(capture, run.guest)
+
+    def diff(self, variant: str, repeat: int) -> Any:
+        """Return what differs between a run's clone as it began, which is the moment, and as it ended: a `Diff`."""
+        return self._diff(self._run(variant, repeat))
+
+    def files(self, variant: str) -> pd.DataFrame:
+        """Return the files that a variant's runs changed: path, change, runs, of, always, control.
+
+        `always` are those of all runs (the intersection), all rows the union; `control`: runs of the control that
+        changed it too. More in `changes.counted`.
+        """
+        return self._counted(variant, changes.files_of, ["path", "change"])
+
+    def processes(self, variant: str) -> pd.DataFrame:
+        """Return the processes that came, went or changed: name, change, changed, runs, of, always, control."""
+        return self._counted(variant, changes.processes_of, ["name", "change", "changed"])
+
+    def kernel_log(self, variant: str) -> pd.DataFrame:
+        """Return what the kernel said: level, line, runs, of, always, control."""
+        return self._counted(variant, changes.kernel_lines_of, ["level", "line"])
+
+    def pages(self, variant: str) -> pd.DataFrame:
+        """Return how many pages of memory changed by owner: owner (str), and a column per run (Int64), then median."""
+        runs = [run for run in self._runs(variant) if run.before and run.after]
+        if not runs:
+            raise UsageError(f"no run of {variant!r} was captured", cure="Ask for keep='captures'.")
+        found = {f"run {run.repeat}": changes.pages_of(self._diff(run)).set_index("owner")["pages"] for run in runs}
+        frame = pd.DataFrame(found).fillna(0).astype("Int64")
+        frame["median"] = frame.median(axis=1)
+        return frame.sort_values("median", ascending=False).rename_axis("owner").reset_index()
+
+    def console(self, variant: str, repeat: int = 1) -> str:
+        """Return the end of what a run's console showed, without control characters; "" where no log is kept of it."""
+        return self._run(variant, repeat).console
+
+    def _counted(self, variant: str, ask: Any, columns: Sequence[str]) -> pd.DataFrame:
+        return changes.counted(self.document, variant, lambda run: ask(self._diff(run)), columns)
+
+    def _diff(self, run: Run) -> Any:
+        if not (run.before and run.after):
+            raise UsageError("the run was not captured", cure="Ask for keep='captures'.")
+        return self.case.diff(*(self.case.moment(each, run.guest) for each in (run.before, run.after)))
+
+    def _runs(self, variant: str) -> list[Run]:
+        if variant not in self.document.variants:
+            raise UsageError(f"no variant {variant!r} in this experiment", variants=self.variants)
+        return [run for run in self.document.runs if run.variant == variant]
+
+    def _run(self, variant: str, repeat: int) -> Run:
+        found = [run for run in self._runs(variant) if run.repeat == repeat]
+        if not found:
+            raise UsageError(f"variant {variant!r} has no run {repeat}", repeats=self.document.repeats)
+        return found[0]
+
+    # To be shown.
+
+    def picture(self, measures: Sequence[str] | None = None) -> Picture:
+        """Return every value with medians and quartiles, as SVG: `.svg`, `.save(path)`, and shown by a notebook."""
+        from workbench.experiment.picture import picture_of
+
+        return picture_of(self.document, measures)
+
+    def report(self, target: Path | str, parts: Sequence[str] = ("files", "processes", "kernel_log")) -> Path:
+        """Write one HTML file that needs nothing else: what was asked, picture, summary, runs, and what changed.
+
+        Parameters
+        ----------
+        target : Path or str
+            A file that is not there yet.
+        parts : sequence of {"files", "processes", "kernel_log", "pages", "console"}
+            What is asked of the captures; a part that cannot be had says why.
+
+        Raises
+        ------
+        UsageError, StoreError
+        """
+        from workbench.evidence.report import write_new
+        from workbench.experiment.page import page_of
+
+        place = Path(target)
+        if place.exists():
+            raise UsageError("a file is there already", path=str(place), cure="Name a new one.")
+        return write_new(place, page_of(self, parts))
+
+    def _repr_html_(self) -> str:
+        from workbench.experiment.page import short_of
+
+        return short_of(self)
+
+    def __repr__(self) -> str:
+        told = self.outcomes().set_index("variant")
+        ended = ", ".join(f"{name} {told['ok'][name]}/{told.loc[name].sum()} ok" for name in told.index)
+        return f"<Experiment {self.id[:12] or 'not kept'} of {self.document.moment[:12]}: {ended}>"
