@@ -16,7 +16,17 @@ from workbench.notebook.history import read_history
 from workbench.notebook.picture import as_image, bars_picture, line_picture, timeline_picture
 from workbench.notebook.text import inert, markup, table, when
 
-__all__ = ["HTML", "case_html", "clone_html", "diff_html", "frame_html", "install", "moment_html", "plan_html"]
+__all__ = [
+    "HTML",
+    "bisection_html",
+    "case_html",
+    "clone_html",
+    "diff_html",
+    "frame_html",
+    "install",
+    "moment_html",
+    "plan_html",
+]
 
 _SHORT = 12
 _PICTURED = 20_000
@@ -105,12 +115,34 @@ def plan_html(plan: Any) -> str:
     return _titled(f"Rewind of {plan.guest_name}", table(rows) + as_image(picture, "from the present to the target"))
 
 
+def bisection_html(found: Any) -> str:
+    """Show a bisection: what was asked, between which captures the answer turns, and where they lie."""
+    rows: list[tuple[object, ...]] = [
+        ("first", f"{found.first.id[:_SHORT]}, {when(found.first.record.time_ns)}"),
+        ("last before", f"{found.last_before.id[:_SHORT]}, {when(found.last_before.record.time_ns)}"),
+        ("between them", f"{found.span:.3f} s, {len(found.unknown)} captures that could not be told"),
+        ("asked", f"{len(found.asked)} of {found.captures} captures"),
+    ]
+    if found.refinement is not None:
+        rows.append(("refined", found.refinement))
+    if found.refused:
+        rows.append(("not refined", found.refused))
+    words = {True: "yes", False: "no", None: "unknown"}
+    asked: list[tuple[object, ...]] = [
+        (each.capture[:_SHORT], when(each.time_ns), words[each.answer], f"{each.seconds:.2f}", each.why or "-")
+        for each in found.asked[:_ROWS]
+    ]
+    shown = table(rows) + table(asked, ("capture", "time", "answer", "seconds", "why"))
+    return _titled(found.question, shown + _where(found.first.case, (found.last_before.id, found.first.id)))
+
+
 HTML: dict[tuple[str, str], Callable[[Any], str]] = {
     ("workbench.case.case", "Case"): case_html,
     ("workbench.case.moment", "Moment"): moment_html,
     ("workbench.case.diff", "Diff"): diff_html,
     ("workbench.case.clone", "Clone"): clone_html,
     ("workbench.rewind.plan", "RewindPlan"): plan_html,
+    ("workbench.replay.bisect", "Bisection"): bisection_html,
 }
 """Module and name of a class, and what shows it."""
 
