@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from workbench.capture.quiesce import Quiesce
 from workbench.capture.session import CaptureSession
 from workbench.errors import GuestGoneError, UsageError, WorkbenchError
 from workbench.model import CaptureMode, CaptureRecord, Mark
@@ -51,6 +52,7 @@ class _Request:
     reason: str
     mark: str | None
     told: Callable[[Tick], None] | None = None
+    quiesce: Quiesce | None = None
 
 
 class CaptureLoop:
@@ -78,11 +80,27 @@ class CaptureLoop:
         self._stop = False
 
     def request(
-        self, mode: CaptureMode, reason: str, mark: str | None = None, told: Callable[[Tick], None] | None = None
+        self,
+        mode: CaptureMode,
+        reason: str,
+        mark: str | None = None,
+        told: Callable[[Tick], None] | None = None,
+        *,
+        quiesce: Quiesce | None = None,
     ) -> None:
-        """Ask for a capture now; `mark` names it in the timeline, `told` hears in the loop's thread what came of it."""
+        """Ask for a capture now.
+
+        Parameters
+        ----------
+        mark : str, optional
+            Names it in the timeline.
+        told : callable, optional
+            Hears in the loop's thread what came of it.
+        quiesce : Quiesce, optional
+            As `CaptureSession.capture`.
+        """
         with self._wake:
-            self._requests.append(_Request(mode, reason, mark, told))
+            self._requests.append(_Request(mode, reason, mark, told, quiesce))
             self._wake.notify()
 
     def call(self, deed: Callable[[], None]) -> None:
@@ -183,7 +201,7 @@ class CaptureLoop:
     def _capture(self, request: _Request, late: float, skipped: int) -> Tick:
         facts = {"interval_asked_s": self.interval, "skipped_ticks": skipped}
         try:
-            record = self.session.capture(request.mode, request.reason, extra_facts=facts)
+            record = self.session.capture(request.mode, request.reason, extra_facts=facts, quiesce=request.quiesce)
         except WorkbenchError as error:
             return Tick(None, error, late, skipped)
         if request.mark is not None:

@@ -6,6 +6,7 @@ it. Refuses to print, and to do anything destructive that was not planned first.
 
 from __future__ import annotations
 
+from workbench.capture.quiesce import Quiesce
 from workbench.capture.schedule import Tick
 from workbench.case.case import Case
 from workbench.case.clone import Clone
@@ -34,6 +35,7 @@ __all__ = [
     "Moment",
     "Predicate",
     "PrunePlan",
+    "Quiesce",
     "Ran",
     "Recording",
     "Retention",

@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 import pandas as pd
 
+from workbench.capture.quiesce import Quiesce
 from workbench.capture.session import CaptureSession
 from workbench.case.clone import Clone
 from workbench.case.diff import Diff
@@ -208,9 +209,22 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, ExperimentsOfCase, BisectOfC
         tracker: str | None = None,
         audit: bool = False,
         allow_own_volume: bool = False,
+        quiesce: Quiesce | None = None,
         progress: Progress = silent,
     ) -> Recording:
         """Attach to a running guest and return the recording; use it as a context manager.
+
+        Parameters
+        ----------
+        tracker : str, optional
+            Insist on a way to know dirty pages ("userfaultfd", "soft-dirty", "compare").
+        audit : bool
+            Prove in every pause that no page was missed.
+        allow_own_volume : bool
+            Accept a case that lies in the guest's own volumes.
+        quiesce : Quiesce, optional
+            Have the guest's agent freeze its file systems for every capture: application-consistent where that works,
+            crash-consistent and why where it does not.
 
         Raises
         ------
@@ -225,6 +239,7 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, ExperimentsOfCase, BisectOfC
             tracker=tracker,
             audit=audit,
             allow_own_volume=allow_own_volume,
+            quiesce=quiesce,
             progress=progress,
         )
         return Recording(self, session)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
+from workbench.capture.quiesce import Quiesce
 from workbench.capture.schedule import CaptureLoop, Tick
 from workbench.capture.session import CaptureSession
 from workbench.case.moment import Moment
@@ -40,8 +41,15 @@ class Recording:
         """The guest being recorded."""
         return GuestRecord(GuestId(self.session.guest.id), self.session.guest.name)
 
-    def capture(self, reason: str = "", *, mark: str | None = None, mode: CaptureMode = CaptureMode.MANUAL) -> Moment:
-        """Take one capture now and return its moment; `mark` names it.
+    def capture(
+        self,
+        reason: str = "",
+        *,
+        mark: str | None = None,
+        mode: CaptureMode = CaptureMode.MANUAL,
+        quiesce: Quiesce | None = None,
+    ) -> Moment:
+        """Take one capture now and return its moment; `mark` names it, `quiesce` freezes file systems for this one.
 
         Raises
         ------
@@ -52,7 +60,7 @@ class Recording:
         """
         if self._thread is not None:
             raise UsageError("captures are being taken in the background", cure="Ask with `request`, or end the watch")
-        record = self.session.capture(mode, reason)
+        record = self.session.capture(mode, reason, quiesce=quiesce)
         if mark is not None:
             kind = "event" if mode is CaptureMode.EVENT else "note"
             self.case.store.add_mark(Mark(mark, record.guest, record.time_ns, record.id, kind, reason))
@@ -78,11 +86,18 @@ class Recording:
         self._thread = threading.Thread(target=run, name="captures", daemon=True)
         self._thread.start()
 
-    def request(self, reason: str, *, mark: str | None = None, mode: CaptureMode = CaptureMode.EVENT) -> None:
-        """Ask the running watch for a capture now."""
+    def request(
+        self,
+        reason: str,
+        *,
+        mark: str | None = None,
+        mode: CaptureMode = CaptureMode.EVENT,
+        quiesce: Quiesce | None = None,
+    ) -> None:
+        """Ask the running watch for a capture now; `quiesce` freezes file systems for this one."""
         if self._loop is None:
             raise UsageError("nothing is being watched", cure="Use `capture`")
-        self._loop.request(mode, reason, mark)
+        self._loop.request(mode, reason, mark, quiesce=quiesce)
 
     def end(self) -> None:
         """Ask the watch to end after the capture under way; from any thread, also from its listener."""

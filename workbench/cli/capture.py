@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.cli import recording
 from workbench.cli.output import Output
-from workbench.cli.text import millis, number, short, thousands, when
+from workbench.cli.text import inert, millis, number, short, thousands, when
 from workbench.cli.words import examples
 
 __all__ = ["add"]
@@ -31,7 +31,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Take the capture."""
     with recording.opened(arguments, output) as running:
-        record = running.capture(arguments.reason, mark=arguments.mark).record
+        record = running.capture(arguments.reason, mark=arguments.mark, quiesce=recording.wish(arguments)).record
     if output.as_json:
         output.document(recording.brief(record))
         return 0
@@ -41,6 +41,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         f"{number(facts.get('dirty_pages'))} pages and {number(facts.get('dirty_clusters'))} disk clusters were "
         f"written, {thousands(facts.get('stored_bytes'))} kB stored."
     )
+    if facts.get("consistency") == "application":
+        output.say(f"Application-consistent: its file systems were frozen for {millis(facts.get('frozen_ns'))} ms.")
+    elif facts.get("consistency_why"):
+        output.note(f"only crash-consistent: {inert(facts['consistency_why'], 1000)}")
     return 0
 
 

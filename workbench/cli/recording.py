@@ -13,11 +13,11 @@ from workbench.errors import UsageError
 from workbench.model import CaptureRecord
 
 if TYPE_CHECKING:
-    from workbench.case import Case, Recording
+    from workbench.case import Case, Quiesce, Recording
 
-__all__ = ["add_words", "brief", "opened"]
+__all__ = ["add_words", "brief", "opened", "wish"]
 
-_FACTS = ("dirty_pages", "dirty_clusters", "stored_bytes", "tracker")
+_FACTS = ("dirty_pages", "dirty_clusters", "stored_bytes", "tracker", "consistency", "consistency_why", "frozen_ns")
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +30,34 @@ def add_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-own-volume", action="store_true", help="accept a case that lies in the guest's own volumes"
     )
+    parser.add_argument(
+        "--quiesce", action="store_true", help="have the guest's agent freeze its file systems for each capture"
+    )
+    parser.add_argument(
+        "--freeze-limit", type=float, default=2.0, metavar="S", help="thaw after so many seconds at the latest (2)"
+    )
+    parser.add_argument(
+        "--require-quiesce", action="store_true", help="take no capture where that fails, instead of one that says so"
+    )
+
+
+def wish(arguments: argparse.Namespace) -> Quiesce | None:
+    """Return what is asked of the guest's agent; None for nothing.
+
+    Raises
+    ------
+    UsageError
+        If the limit cannot be meant.
+    """
+    from workbench.case import Quiesce
+
+    wanted = Quiesce(arguments.freeze_limit, required=arguments.require_quiesce)
+    return wanted if arguments.quiesce or arguments.require_quiesce else None
 
 
 @contextlib.contextmanager
-def opened(arguments: argparse.Namespace, output: Output) -> Iterator[Recording]:
-    """Attach to the guest, make the case where there is none, and detach at the end.
+def opened(arguments: argparse.Namespace, output: Output, quiesce: Quiesce | None = None) -> Iterator[Recording]:
+    """Attach to the guest, make the case where there is none, and detach at the end; `quiesce` is for all captures.
 
     A guest that is not there leaves no case behind.
     """
@@ -43,7 +66,7 @@ def opened(arguments: argparse.Namespace, output: Output) -> Iterator[Recording]
     with (
         _case(arguments, named) as case,
         output.progress() as progress,
-        case.record(named or _only(case), progress=progress, **options) as running,
+        case.record(named or _only(case), progress=progress, quiesce=quiesce, **options) as running,
     ):
         yield running
 

@@ -52,6 +52,7 @@ class _Watch:
     failures: int = 0
     skipped: int = 0
     interrupted: bool = False
+    why: str = ""
 
     def __call__(self, tick: Tick) -> None:
         self.skipped += tick.skipped
@@ -78,8 +79,15 @@ class _Watch:
             if self.captures == 1:
                 self.output.say(_HEADER)
             self.output.say(_line(tick))
+            self._tell_consistency(str(tick.record.facts.get("consistency_why", "")))
         else:
             self.output.note(f"capture failed, number {self.failures}: {inert(tick.error, 1000)}")
+
+    def _tell_consistency(self, why: str) -> None:
+        """Say why captures are only crash-consistent though more was asked for, when that changes."""
+        if why != self.why:
+            self.output.note(f"only crash-consistent: {inert(why, 1000)}" if why else "application-consistent again")
+        self.why = why
 
     def summary(self) -> str:
         """Return what came of it."""
@@ -106,7 +114,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     for name, value in (("--count", arguments.count), ("--for", arguments.seconds)):
         if value is not None and not value > 0:
             raise UsageError(f"{name} must be more than 0", found=value, cure="Leave it out to watch until Ctrl-C.")
-    with recording.opened(arguments, output) as running:
+    with recording.opened(arguments, output, recording.wish(arguments)) as running:
         watch = _Watch(output, running, arguments.count)
         with arguments.interrupts.gently(watch.interrupt):
             _until_the_end(watch, arguments)

@@ -170,9 +170,9 @@ class RemoteCase(Case):
         self.status(guest)
         return RemoteRecording(self, guest)
 
-    def captured(self, guest: str, reason: str, mark: str | None) -> dict[str, Any]:
-        """Have a capture taken; return its id and time."""
-        body = {"guest": guest, "reason": reason or "manual", "mark": mark}
+    def captured(self, guest: str, reason: str, mark: str | None, *, quiesce: bool = False) -> dict[str, Any]:
+        """Have a capture taken, with file systems frozen if asked for; return its id and time."""
+        body = {"guest": guest, "reason": reason or "manual", "mark": mark, "quiesce": quiesce}
         return self._link.act("POST", "/captures", body)[0]
 
     def event(self, guest: str, name: str, reason: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pandas as pd
 
-from workbench.case import Moment
+from workbench.case import Moment, Quiesce
 from workbench.errors import UnsupportedError
 from workbench.model import CaptureMode, GuestRecord
 from workbench.remote.answers import making_sense
@@ -46,8 +46,18 @@ class RemoteRecording:
         """
         return self.case.guest(self._name)
 
-    def capture(self, reason: str = "", *, mark: str | None = None, mode: CaptureMode = CaptureMode.MANUAL) -> Moment:
+    def capture(
+        self,
+        reason: str = "",
+        *,
+        mark: str | None = None,
+        mode: CaptureMode = CaptureMode.MANUAL,
+        quiesce: Quiesce | None = None,
+    ) -> Moment:
         """Have a capture taken now, and return its moment; `mark` names it. An event goes through the guest's gate.
+
+        With `quiesce` the guest's file systems are frozen for it, for as long as the guest's configuration allows and,
+        where that fails, as it says.
 
         Raises
         ------
@@ -60,7 +70,7 @@ class RemoteRecording:
             told = self.request(reason, mark=mark)
             self.case.require_taken(told)
         else:
-            told = self.case.captured(self._name, reason, mark)
+            told = self.case.captured(self._name, reason, mark, quiesce=quiesce is not None)
         with making_sense("a capture"):
             return self.case.moment(f"id:{told['capture']}", self._name)
 
