@@ -56,7 +56,7 @@ def configure(body: GuestConfiguration, caller: Asking, service: ServiceOf) -> d
 @router.post("/captures", status_code=201, response_model=CaptureAnswer)
 def capture(body: CaptureBody, caller: Asking, service: ServiceOf) -> dict[str, Any]:
     """Capture a guest now."""
-    return service.capture(caller, body.guest, body.reason, body.mark)
+    return service.capture(caller, body.guest, body.reason, body.mark, quiesce=body.quiesce)
 
 
 @router.post("/events", response_model=EventAnswer)

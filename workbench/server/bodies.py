@@ -125,6 +125,7 @@ class CaptureBody(_Body):
     guest: Guest
     reason: str = Field(min_length=1, max_length=500)
     mark: str | None = Field(default=None, min_length=1, max_length=200)
+    quiesce: bool = Field(default=False, description="Freeze its file systems for this capture; see its configuration.")
 
 
 class CaptureAnswer(BaseModel):
@@ -132,6 +133,8 @@ class CaptureAnswer(BaseModel):
 
     capture: str
     time_ns: int
+    consistency: str
+    consistency_why: str
 
 
 class EventBody(_Body):

@@ -26,9 +26,11 @@ _GAUGES = (
     ("pause_p95_milliseconds", "95th percentile of the pause of the last captures", "pause_p95_ms"),
     ("lag_seconds", "How much later than its tick the last capture began", "lag_s"),
     ("free_bytes", "Free space of the case's volume", "free_bytes"),
+    ("frozen_milliseconds", "How long file systems were frozen for the last capture", "frozen_ms"),
 )
 _COUNTERS = (
     ("captures", "Captures taken", "captures"),
+    ("consistent_captures", "Captures taken with frozen file systems", "consistent_captures"),
     ("failures", "Captures and recorders that failed", "failures"),
     ("missed_ticks", "Ticks without a capture", "missed_ticks"),
     ("stored_bytes", "Bytes stored", "bytes_stored"),

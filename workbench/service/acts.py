@@ -40,8 +40,10 @@ class Acts(Looks):
 
     _gates: dict[str, Gate]
 
-    def capture(self, caller: Caller, guest: str, reason: str, mark: str | None) -> dict[str, Any]:
-        """Take a capture now and return its id and time.
+    def capture(
+        self, caller: Caller, guest: str, reason: str, mark: str | None, *, quiesce: bool = False
+    ) -> dict[str, Any]:
+        """Take a capture now and return its id, time and consistency; `quiesce` freezes file systems for this one.
 
         Raises
         ------
@@ -51,10 +53,9 @@ class Acts(Looks):
         if "manual" not in keeper.configuration.modes:
             raise UsageError("manual captures are switched off", guest=guest, cure="See its configuration.")
         self._note(caller, "capture", "asked", guest=guest, reason=reason, mark=mark)
-        answer = self._wait(
-            keeper.ask(do="capture", mode="manual", reason=reason, mark=mark), _CAPTURE_S, caller, "capture", guest
-        )
-        return {"capture": answer["capture"], "time_ns": answer["time_ns"]}
+        asked = keeper.ask(do="capture", mode="manual", reason=reason, mark=mark, quiesce=quiesce)
+        answer = self._wait(asked, _CAPTURE_S, caller, "capture", guest)
+        return {name: answer[name] for name in ("capture", "time_ns", "consistency", "consistency_why")}
 
     def event(self, caller: Caller, guest: str, body: dict[str, Any]) -> dict[str, Any]:
         """Take an alert or event of others, and a capture where the guest's gate lets it pass.

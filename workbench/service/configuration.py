@@ -115,10 +115,21 @@ class TriggerSettings(_Strict):
 
 
 class QuiesceSettings(_Strict):
-    """Freeze the guest's file systems through its agent for the pause."""
+    """Freeze the guest's file systems through its agent for every capture.
 
-    enabled: Literal[False] = False  # not built yet: a setting that is not heeded would lie
+    Attributes
+    ----------
+    enabled : bool
+        For every capture; a manual one can ask for it by itself.
+    timeout_s : float
+        After so many seconds they are thawed, whatever happened.
+    required : bool
+        Take no capture where that fails, instead of one that is crash-consistent and says why.
+    """
+
+    enabled: bool = False
     timeout_s: float = Field(default=2.0, gt=0, le=60)
+    required: bool = False
 
 
 class GuestConfiguration(_Strict):

@@ -235,7 +235,8 @@ class Keeper:
             )
         channel = Channel(ours)
         triggers = self._configuration.triggers.model_dump(mode="json")
-        order = Order(str(self._case), self._connect, guest, self._seconds(), triggers)
+        quiesce = self._configuration.quiesce.model_dump(mode="json")
+        order = Order(str(self._case), self._connect, guest, self._seconds(), triggers, quiesce)
         channel.send(order=asdict(order))
         self._channel = channel
         return channel

@@ -20,7 +20,7 @@ from typing import Any
 
 from workbench.capture.schedule import CaptureLoop, Tick
 from workbench.capture.triggers.event import Event
-from workbench.case import Case, Recording, Rewound
+from workbench.case import Case, Quiesce, Recording, Rewound
 from workbench.errors import WorkbenchError
 from workbench.model import CaptureMode, Mark
 from workbench.progress import ProgressEvent
@@ -44,6 +44,8 @@ class Order:
         Between captures.
     triggers : dict
         JSON values of `TriggerSettings`.
+    quiesce : dict
+        JSON values of `QuiesceSettings`.
     """
 
     case: str
@@ -51,6 +53,7 @@ class Order:
     guest: str
     interval_s: float
     triggers: dict[str, Any] = field(default_factory=dict)
+    quiesce: dict[str, Any] = field(default_factory=dict)
 
 
 def tell_error(error: WorkbenchError) -> dict[str, Any]:
@@ -78,13 +81,21 @@ class _Recorder:
     def run(self) -> None:
         order = self._order
         begin(order.triggers)
-        with Case(Path(order.case), uri=order.connect) as case, case.record(order.guest, progress=self._progress) as it:
+        wish = self._wish() if order.quiesce.get("enabled") else None
+        with (
+            Case(Path(order.case), uri=order.connect) as case,
+            case.record(order.guest, quiesce=wish, progress=self._progress) as it,
+        ):
             self._recording = it
             self._loop = CaptureLoop(it.session, order.interval_s)
             threading.Thread(target=self._listen, name="orders", daemon=True).start()
             self._channel.send(state="recording")
             with watching(order.connect, order.guest, order.triggers, lambda: self._dirty, self._saw):
                 self._loop.run(self._heard)
+
+    def _wish(self) -> Quiesce:
+        asked = self._order.quiesce
+        return Quiesce(float(asked.get("timeout_s", 2.0)), required=bool(asked.get("required")))
 
     # Orders, in a thread of their own.
 
@@ -104,7 +115,8 @@ class _Recorder:
 
     def _do_capture(self, message: dict[str, Any]) -> None:
         mode = CaptureMode(message["mode"])
-        self._request(message, mode, str(message["reason"]), message.get("mark"))
+        wish = self._wish() if message.get("quiesce") else None
+        self._request(message, mode, str(message["reason"]), message.get("mark"), quiesce=wish)
 
     def _do_event(self, message: dict[str, Any]) -> None:
         event = Event(message["source"], message["name"], message["reason"], int(message["time_ns"]))
@@ -114,14 +126,20 @@ class _Recorder:
         self._loop.call(lambda: self._rewind(message))
 
     def _request(
-        self, message: dict[str, Any], mode: CaptureMode, reason: str, mark: str | None, event: Event | None = None
+        self,
+        message: dict[str, Any],
+        mode: CaptureMode,
+        reason: str,
+        mark: str | None,
+        event: Event | None = None,
+        quiesce: Quiesce | None = None,
     ) -> None:
         def told(tick: Tick) -> None:
             if event is not None and tick.record is not None:
                 self._look_back(event, tick.record.id)
             self._answer(message, tick)
 
-        self._loop.request(mode, reason, mark, told)
+        self._loop.request(mode, reason, mark, told, quiesce=quiesce)
 
     # What orders do, in the loop's thread.
 
@@ -156,7 +174,9 @@ class _Recorder:
             assert tick.error is not None
             self._channel.send(answer=message["id"], error=tell_error(tick.error))
         else:
-            self._channel.send(answer=message["id"], capture=tick.record.id, time_ns=tick.record.time_ns)
+            told = {"capture": tick.record.id, "time_ns": tick.record.time_ns}
+            told |= {name: tick.record.facts.get(name, "") for name in ("consistency", "consistency_why")}
+            self._channel.send(answer=message["id"], **told)
 
     # What is told.
 
@@ -168,7 +188,8 @@ class _Recorder:
         told: dict[str, Any] = {"late_s": tick.late_s, "skipped": tick.skipped, "at_ns": time.time_ns()}
         if tick.record is not None:
             facts = tick.record.facts
-            names = ("pause_ns", "dirty_pages", "dirty_clusters", "stored_bytes", "tracker", "consistency")
+            names = ("pause_ns", "dirty_pages", "dirty_clusters", "stored_bytes", "tracker")
+            told |= {name: facts.get(name) for name in ("consistency", "consistency_why", "frozen_ns")}
             told |= {"capture": tick.record.id, "time_ns": tick.record.time_ns, "mode": str(tick.record.mode)}
             told |= {name: facts.get(name) for name in names}
             seconds = (tick.record.time_ns - self._last_ns) / 1e9
@@ -192,6 +213,7 @@ def _rewound(done: Rewound) -> dict[str, Any]:
         "target": done.target.id,
         "safety": done.safety.id,
         "downtime_ns": done.downtime_ns,
+        "thaw": done.thaw,
     }
 
 

@@ -49,6 +49,12 @@ class GuestStatus:
     lag_s : float
         How much later than its tick the last capture began.
     tracker : str
+    consistency, consistency_why : str
+        Of the last capture: "application" or "crash", and why not the first where it was asked for.
+    consistent_captures : int
+        How many were "application" since the service began.
+    frozen_ms : float or None
+        For how long the file systems were frozen for the last capture.
     last_error, last_error_ns
         In words, and when.
     free_bytes : int
@@ -77,6 +83,10 @@ class GuestStatus:
     bytes_stored: int
     lag_s: float
     tracker: str
+    consistency: str
+    consistency_why: str
+    consistent_captures: int
+    frozen_ms: float | None
     last_error: str
     last_error_ns: int | None
     free_bytes: int
@@ -93,7 +103,7 @@ class Tally:
         self._last: dict[str, Any] = {}
         self._error: tuple[str, int] = ("", 0)
         self._gates: dict[str, int] = {}
-        self.captures = self.failures = self.missed = self.stored = 0
+        self.captures = self.consistent = self.failures = self.missed = self.stored = 0
 
     def take(self, tick: dict[str, Any]) -> None:
         """Take one turn."""
@@ -104,6 +114,7 @@ class Tally:
                 self._error = (str(tick["error"]["message"]), int(tick["at_ns"]))
             if tick.get("capture"):
                 self.captures += 1
+                self.consistent += tick.get("consistency") == "application"
                 self.stored += int(tick.get("stored_bytes") or 0)
                 self._pauses.append(int(tick["pause_ns"]) / 1e6)
                 self._times.append(int(tick["time_ns"]))
@@ -156,6 +167,10 @@ class Tally:
                 bytes_stored=self.stored,
                 lag_s=float(self._last.get("late_s", 0.0)),
                 tracker=str(self._last.get("tracker", "")),
+                consistency=str(self._last.get("consistency") or ""),
+                consistency_why=str(self._last.get("consistency_why") or ""),
+                consistent_captures=self.consistent,
+                frozen_ms=None if not self._last.get("frozen_ns") else int(self._last["frozen_ns"]) / 1e6,
                 last_error=self._error[0],
                 last_error_ns=self._error[1] or None,
                 free_bytes=free,
