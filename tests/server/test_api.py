@@ -263,6 +263,16 @@ def test_metrics_can_be_read_by_prometheus(service: Service, client: TestClient)
     found = {family.name: family for family in text_string_to_metric_families(text)}
     assert {sample.labels["guest"] for sample in found["workbench_captures"].samples} == {NAME}
     assert sum(sample.value for sample in found["workbench_health"].samples) == 1
+    assert [sample.value for sample in found["workbench_budget_cores_used"].samples] == [0]
+    assert "workbench_budget_cores" not in found  # there is no limit
+    restricted = client.get("/metrics", headers=bearer(service, "viewer", (NAME,))).text
+    assert "workbench_budget" not in restricted  # it would tell how much others do
+
+
+def test_the_budget_is_told_to_who_sees_all_guests(service: Service, client: TestClient) -> None:
+    told = client.get("/capture-status", headers=bearer(service, "viewer")).json()["budget"]
+    assert told == {"cpu": None, "bandwidth": None, "cpu_used": 0, "bandwidth_used": 0, "stretched": 0}
+    assert client.get("/capture-status", headers=bearer(service, "viewer", (NAME,))).json()["budget"] is None
 
 
 def test_any_request_that_the_document_allows_gets_an_answer_that_it_describes(service: Service) -> None:

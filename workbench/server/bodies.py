@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workbench.service.budget import BudgetState
 from workbench.service.configuration import GuestConfiguration
 from workbench.service.status import GuestStatus
 from workbench.service.upkeep import UpkeepState
@@ -106,9 +107,10 @@ class RewindAnswer(BaseModel):
 
 
 class StatusAnswer(BaseModel):
-    """Every guest that the caller sees, and the case's upkeep."""
+    """Every guest that the caller sees, the budget of all (for callers who see all), and the case's upkeep."""
 
     guests: list[GuestStatus]
+    budget: BudgetState | None
     upkeep: UpkeepState
 
 

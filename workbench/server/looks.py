@@ -40,7 +40,7 @@ Since = Annotated[int, Query(ge=0, le=2**63 - 1, description="UTC, ns since the 
 @router.get("/capture-status", response_model=StatusAnswer)
 def status(caller: Asking, service: ServiceOf) -> dict[str, Any]:
     """Tell of every guest what was asked, what is achieved, and how it is in one word."""
-    return {"guests": service.status(caller), "upkeep": service.upkeep.state}
+    return {"guests": service.status(caller), "budget": service.budgeted(caller), "upkeep": service.upkeep.state}
 
 
 @router.get("/capture-config", response_model=ConfigurationAnswer, response_model_by_alias=True)
@@ -108,7 +108,7 @@ def audit(caller: Asking, service: ServiceOf, limit: Many = 100) -> dict[str, An
 @router.get("/metrics", response_class=Response, responses={200: {"content": {KIND: {"schema": {"type": "string"}}}}})
 def metrics(caller: Asking, service: ServiceOf) -> Response:
     """Return metrics as Prometheus reads them."""
-    return Response(exposition(service.status(caller)), media_type=KIND)
+    return Response(exposition(service.status(caller), service.budgeted(caller)), media_type=KIND)
 
 
 async def _events(job: Job) -> AsyncIterator[bytes]:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from workbench.service.budget import BudgetState
 from workbench.service.status import GuestStatus
 
 __all__ = ["KIND", "exposition"]
@@ -27,6 +28,8 @@ _GAUGES = (
     ("lag_seconds", "How much later than its tick the last capture began", "lag_s"),
     ("free_bytes", "Free space of the case's volume", "free_bytes"),
     ("frozen_milliseconds", "How long file systems were frozen for the last capture", "frozen_ms"),
+    ("capture_cores", "Processor time that captures took of late, per second", "cpu_cores"),
+    ("capture_write_bytes_per_second", "Bytes stored by captures of late, per second", "write_bytes_s"),
 )
 _COUNTERS = (
     ("captures", "Captures taken", "captures"),
@@ -35,11 +38,18 @@ _COUNTERS = (
     ("missed_ticks", "Ticks without a capture", "missed_ticks"),
     ("stored_bytes", "Bytes stored", "bytes_stored"),
 )
+_BUDGET = (
+    ("cores", "Cores that captures of all guests may take", "cpu"),
+    ("cores_used", "Cores that they took over the last minute", "cpu_used"),
+    ("bytes_per_second", "Bytes per second that they may write", "bandwidth"),
+    ("bytes_per_second_used", "Bytes per second that they wrote over the last minute", "bandwidth_used"),
+    ("stretched_guests", "Guests whose interval the budget stretches", "stretched"),
+)
 
 
 class _Statuses(Collector):
-    def __init__(self, statuses: Iterable[GuestStatus]) -> None:
-        self._statuses = list(statuses)
+    def __init__(self, statuses: Iterable[GuestStatus], budget: BudgetState | None) -> None:
+        self._statuses, self._budget = list(statuses), budget
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
@@ -56,6 +66,14 @@ class _Statuses(Collector):
                 counter.add_metric([each.guest], float(getattr(each, attribute)))
             yield counter
         yield self._health()
+        yield from self._budgets()
+
+    def _budgets(self) -> Iterator[Metric]:
+        """Yield what all guests take together; a limit that there is none of is left out."""
+        for name, words, attribute in _BUDGET:
+            value = getattr(self._budget, attribute, None)
+            if value is not None:
+                yield GaugeMetricFamily(f"workbench_budget_{name}", words, value=float(value))
 
     def _health(self) -> Metric:
         health = GaugeMetricFamily("workbench_health", "1 for the word that holds", labels=["guest", "health"])
@@ -65,8 +83,8 @@ class _Statuses(Collector):
         return health
 
 
-def exposition(statuses: Iterable[GuestStatus]) -> bytes:
-    """Return the metrics of guests as text."""
+def exposition(statuses: Iterable[GuestStatus], budget: BudgetState | None) -> bytes:
+    """Return the metrics of guests, and of all together, as text."""
     registry = CollectorRegistry()
-    registry.register(_Statuses(statuses))
+    registry.register(_Statuses(statuses, budget))
     return bytes(generate_latest(registry))

@@ -14,6 +14,7 @@ from workbench.case import Case
 from workbench.service.access import Forbidden
 from workbench.service.acts import Acts
 from workbench.service.auditlog import AuditLog
+from workbench.service.budget import Budget, BudgetState
 from workbench.service.configuration import Configuration, ConfigurationBook, GuestConfiguration
 from workbench.service.files import private_directory
 from workbench.service.identity import Caller, Role, Tokens
@@ -42,6 +43,7 @@ class Service(Acts):
         self.book = ConfigurationBook(state / "configuration")
         self.jobs = Jobs()
         self.running = Running(settings.connect)
+        self.budget = Budget(settings.budget.cpu, settings.budget.bandwidth)
         self.began_ns = time.time_ns()
         self._lock = threading.RLock()
         self._keepers: dict[str, Keeper] = {}
@@ -77,6 +79,10 @@ class Service(Acts):
         for each in enders:
             each.join()
         self.jobs.close()
+
+    def budgeted(self, caller: Caller) -> BudgetState | None:
+        """Return what captures of all guests may take, and took of late; None for who must not know of the others."""
+        return None if caller.guests else self.budget.state(time.monotonic())
 
     def configure(self, caller: Caller, changed: GuestConfiguration) -> int:
         """Make a guest's configuration the current one; returns the new version's number.
@@ -120,6 +126,8 @@ class Service(Acts):
             find=self.running.find,
             free_bytes=settings.limits.free_bytes,
             saw=self._triggered,
+            budget=self.budget,
+            audit_every=settings.audit_every,
         )
         keeper.start()
         return keeper

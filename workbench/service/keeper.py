@@ -2,8 +2,8 @@
 
 It starts a recorder when the guest is there, hears its turns, answers whoever asked for something, and starts another
 when that one ended: at once after a rewind by restart, later and later after failures. An interval that cannot be held,
-or a volume that fills, stretches the interval, said in the status; it comes back when it can. Refuses to touch the
-guest itself.
+a volume that fills, or a budget of all guests that is used up, stretches the interval, said in the status; it comes
+back when it can. Refuses to touch the guest itself.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 from workbench.capture.triggers.event import Event
 from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, OutcomeUnknownError, WorkbenchError
+from workbench.service.budget import Budget, Use
 from workbench.service.configuration import GuestConfiguration
 from workbench.service.pace import Pace
 from workbench.service.recorder import Order
@@ -37,6 +38,9 @@ _LOOK_S = 1.0
 """Seconds between looks for a guest that does not run."""
 _PATIENCE = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before the next try after so many failures."""
+_DAY_S = 86_400.0
+_NO_PHASE = -1.0
+"""Before a recorder was told of its turns."""
 _END_S = 30.0
 """Seconds that a recorder gets to finish the capture under way."""
 
@@ -59,6 +63,10 @@ class Keeper:
         Free space of the case's volume below which intervals are stretched.
     saw : callable
         Hears what the guest's trigger sources saw, in the keeper's thread: it must not wait.
+    budget : Budget
+        Shared with the keepers of other guests.
+    audit_every : int
+        Have every so many captures audited; 0 for none.
     """
 
     def __init__(
@@ -70,10 +78,13 @@ class Keeper:
         find: Finder,
         free_bytes: int = 0,
         saw: Callable[[Keeper, Event], None] = lambda _keeper, _event: None,
+        budget: Budget | None = None,
+        audit_every: int = 0,
     ) -> None:
         self.tally = Tally()
         self._configuration = configuration
         self._saw = saw
+        self._budget, self._audit_every = budget or Budget(), audit_every
         self._case, self._connect, self._find, self._free = case, connect, find, free_bytes
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -84,7 +95,7 @@ class Keeper:
         self._process: subprocess.Popen[bytes] | None = None
         self._asked: dict[int, Future[dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
-        self._pace = Pace(configuration.interval_s)
+        self._pace, self._phase = Pace(configuration.interval_s), _NO_PHASE
         self._thread = threading.Thread(target=self._keep, name=f"keeper of {configuration.guest}", daemon=True)
 
     # For whoever asks; from any thread.
@@ -113,7 +124,7 @@ class Keeper:
         """Go on with another configuration, without a gap where only the interval changed."""
         with self._lock:
             before, self._configuration = self._configuration, configuration
-            self._pace = Pace(configuration.interval_s)
+            self._pace, self._phase = Pace(configuration.interval_s), _NO_PHASE
             same = replace_interval(before, configuration) == configuration
         if same and configuration.enabled:
             self._send(do="interval", seconds=self._seconds())
@@ -233,10 +244,10 @@ class Keeper:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
-        channel = Channel(ours)
+        channel, self._phase = Channel(ours), _NO_PHASE
         triggers = self._configuration.triggers.model_dump(mode="json")
         quiesce = self._configuration.quiesce.model_dump(mode="json")
-        order = Order(str(self._case), self._connect, guest, self._seconds(), triggers, quiesce)
+        order = Order(str(self._case), self._connect, guest, self._seconds(), triggers, quiesce, self._audit_every)
         channel.send(order=asdict(order))
         self._channel = channel
         return channel
@@ -273,13 +284,26 @@ class Keeper:
             self._say("recording", "")
 
     def _adapt(self, tick: dict[str, Any]) -> None:
-        before = self._pace.seconds
-        self._pace = self._pace.after(skipped=int(tick["skipped"]), free=self._space(), least=self._free)
-        if self._pace.seconds != before:
-            self._send(do="interval", seconds=self._seconds())
+        """Follow what a turn said of this guest, and what all guests together leave it."""
+        configuration, before = self._configuration, (self._pace.seconds, self._phase)
+        turn, use = (
+            tick.get("mode", "continuous") == "continuous",
+            Use(float(tick["cpu_s"]), float(tick.get("stored_bytes") or 0)),
+        )
+        allotted = self._budget.after(
+            configuration.guest, self._unstretched(), use, time.monotonic(), turn=turn, whole=bool(tick["whole"])
+        )
+        pace = self._pace.after(skipped=int(tick["skipped"]), free=self._space(), least=self._free)
+        with self._lock:
+            if configuration is not self._configuration:
+                return  # what was heard is of the configuration before
+            self._pace, self._phase = pace.within(allotted.stretch, allotted.why), allotted.phase
+        if (self._pace.seconds, self._phase) != before:
+            self._send(do="interval", seconds=self._seconds(), phase=self._phase)
 
     def _finish(self, channel: Channel) -> None:
         self._channel = None
+        self._budget.leave(self._configuration.guest)
         process, self._process = self._process, None
         channel.close()
         if process is not None:
@@ -299,7 +323,10 @@ class Keeper:
 
     def _seconds(self) -> float:
         """Return the interval that is held; a guest without continuous captures has one a day."""
-        return self._pace.seconds if "continuous" in self._configuration.modes else 86_400.0
+        return self._pace.seconds if "continuous" in self._configuration.modes else _DAY_S
+
+    def _unstretched(self) -> float:
+        return self._configuration.interval_s if "continuous" in self._configuration.modes else _DAY_S
 
     def _space(self) -> int:
         try:

@@ -1,9 +1,9 @@
 """A recorder: the process that captures one guest for the service, until it is told to end or its guest does.
 
 It is a process of its own so that nothing the service does can make a pause longer, and so that what happens to one
-guest stays there. It hears orders (capture, interval, rewind, undo, event, end) and tells of every turn. When the
-service dies it hears the end of its channel, finishes the capture under way and detaches. Refuses to decide anything:
-how often, what next and whether to go on is the keeper's.
+guest stays there. It hears orders (capture, interval, rewind, event, end) and tells of every turn and what it took.
+When the service dies it hears the end of its channel, finishes the capture under way and detaches. Refuses to decide
+anything: how often, what next and whether to go on is the keeper's.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Order:
         JSON values of `TriggerSettings`.
     quiesce : dict
         JSON values of `QuiesceSettings`.
+    audit_every : int
+        Prove in every so many captures that no page was missed; 0 for none.
     """
 
     case: str
@@ -54,6 +56,7 @@ class Order:
     interval_s: float
     triggers: dict[str, Any] = field(default_factory=dict)
     quiesce: dict[str, Any] = field(default_factory=dict)
+    audit_every: int = 0
 
 
 def tell_error(error: WorkbenchError) -> dict[str, Any]:
@@ -77,6 +80,8 @@ class _Recorder:
         self._order = order
         self._dirty = 0.0  # pages per second, between the last two captures
         self._last_ns = 0
+        self._turns = 0
+        self._cpu = 0.0
 
     def run(self) -> None:
         order = self._order
@@ -111,7 +116,8 @@ class _Recorder:
         self._loop.stop()
 
     def _do_interval(self, message: dict[str, Any]) -> None:
-        self._loop.set_interval(float(message["seconds"]))
+        phase = message.get("phase")
+        self._loop.set_interval(float(message["seconds"]), None if phase is None else float(phase))
 
     def _do_capture(self, message: dict[str, Any]) -> None:
         mode = CaptureMode(message["mode"])
@@ -186,6 +192,8 @@ class _Recorder:
 
     def _heard(self, tick: Tick) -> None:
         told: dict[str, Any] = {"late_s": tick.late_s, "skipped": tick.skipped, "at_ns": time.time_ns()}
+        told |= {"whole": self._turns == 0, "cpu_s": self._cpu_taken()}
+        self._audit_next()
         if tick.record is not None:
             facts = tick.record.facts
             names = ("pause_ns", "dirty_pages", "dirty_clusters", "stored_bytes", "tracker")
@@ -201,6 +209,16 @@ class _Recorder:
             self._channel.send(tick=told)
         except OSError:
             self._loop.stop()
+
+    def _cpu_taken(self) -> float:
+        """Return the processor time since the last turn, s: this process's, and so its captures'."""
+        before, self._cpu = self._cpu, time.process_time()
+        return self._cpu - before
+
+    def _audit_next(self) -> None:
+        self._turns += 1
+        every = self._order.audit_every
+        self._recording.session.audit = bool(every) and self._turns % every == 0
 
     def _progress(self, event: ProgressEvent) -> None:
         with contextlib.suppress(OSError):  # who hears it no more hears of the next turn neither, and that ends it

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from workbench.errors import UsageError
 from workbench.service.configuration import explain
 
-__all__ = ["Limits", "Listen", "Settings", "read_settings"]
+__all__ = ["BudgetSettings", "Limits", "Listen", "Settings", "read_settings"]
 
 
 class _Strict(BaseModel):
@@ -70,12 +70,27 @@ class Limits(_Strict):
     requests_per_minute : int
         Of one caller.
     free_bytes : int
-        Free space of the case's volume below which intervals are stretched; at half of it continuous captures end.
+        Free space of the case's volume below which intervals are stretched.
     """
 
     body_bytes: int = Field(default=1 << 20, ge=1_024, le=1 << 30)
     requests_per_minute: int = Field(default=1_200, ge=1, le=1_000_000)
     free_bytes: int = Field(default=2 << 30, ge=0)
+
+
+class BudgetSettings(_Strict):
+    """What captures of all guests may take together; whoever needs more than its share is captured less often.
+
+    Attributes
+    ----------
+    cpu : float or None
+        Cores, by the processor time of the recorders.
+    bandwidth : int or None
+        Bytes written to the store per second.
+    """
+
+    cpu: float | None = Field(default=None, gt=0, le=10_000, allow_inf_nan=False)
+    bandwidth: int | None = Field(default=None, ge=1_024, le=1 << 50)
 
 
 class Settings(_Strict):
@@ -91,6 +106,9 @@ class Settings(_Strict):
         Where configuration, tokens and audit log are.
     check_every_s : float
         Seconds between checks of the whole case; 0 for none.
+    audit_every : int
+        In one of so many captures of each guest, prove in the pause that no page was missed, which makes that pause
+        longer by a reading of all memory; 0 for none.
     """
 
     case: Path
@@ -99,7 +117,9 @@ class Settings(_Strict):
     check_every_s: float = Field(default=86_400.0, ge=0)
     prune_every_s: float = Field(default=60.0, ge=1)
     listen: Listen = Listen()
+    audit_every: int = Field(default=0, ge=0)
     limits: Limits = Limits()
+    budget: BudgetSettings = BudgetSettings()
 
 
 def read_settings(path: Path) -> Settings:

@@ -22,6 +22,8 @@ __all__ = ["GuestStatus", "Tally"]
 
 _KEPT = 1_000
 """Turns over which pauses and intervals are told."""
+_RECENT = 20
+"""Turns over which it is told what captures take."""
 Health = Literal["well", "behind", "degraded", "trouble", "waiting", "off"]
 
 
@@ -55,6 +57,8 @@ class GuestStatus:
         How many were "application" since the service began.
     frozen_ms : float or None
         For how long the file systems were frozen for the last capture.
+    cpu_cores, write_bytes_s : float or None
+        What captures took of late: processor time of the recorder and bytes stored, per second.
     last_error, last_error_ns
         In words, and when.
     free_bytes : int
@@ -90,6 +94,8 @@ class GuestStatus:
     last_error: str
     last_error_ns: int | None
     free_bytes: int
+    cpu_cores: float | None = None
+    write_bytes_s: float | None = None
     held_back: dict[str, int] = field(default_factory=dict)
 
 
@@ -100,6 +106,7 @@ class Tally:
         self._lock = threading.Lock()
         self._pauses: deque[float] = deque(maxlen=_KEPT)
         self._times: deque[int] = deque(maxlen=_KEPT)
+        self._uses: deque[tuple[int, float, int]] = deque(maxlen=_RECENT)
         self._last: dict[str, Any] = {}
         self._error: tuple[str, int] = ("", 0)
         self._gates: dict[str, int] = {}
@@ -109,6 +116,7 @@ class Tally:
         """Take one turn."""
         with self._lock:
             self.missed += int(tick["skipped"])
+            self._uses.append((int(tick["at_ns"]), float(tick.get("cpu_s") or 0), int(tick.get("stored_bytes") or 0)))
             if tick.get("error"):
                 self.failures += 1
                 self._error = (str(tick["error"]["message"]), int(tick["at_ns"]))
@@ -146,6 +154,7 @@ class Tally:
             age = None if not self._times else max(0.0, (time.time_ns() - self._times[-1]) / 1e9)
             health, reason = _health(state, why, pace, age, "continuous" in configuration.modes, self._failing())
             low, high = _middle_and_high(self._pauses)
+            cores, written = _rates(self._uses)
             return GuestStatus(
                 guest=identity[1] if identity else configuration.guest,
                 uuid=identity[0] if identity else "",
@@ -174,6 +183,8 @@ class Tally:
                 last_error=self._error[0],
                 last_error_ns=self._error[1] or None,
                 free_bytes=free,
+                cpu_cores=cores,
+                write_bytes_s=written,
                 held_back=dict(self._gates),
             )
 
@@ -187,7 +198,7 @@ def _health(state: str, why: str, pace: Pace, age: float | None, continuous: boo
         return state, why  # type: ignore[return-value]
     if failing:
         return "trouble", "the last capture failed"
-    if pace.stretch > 1:
+    if pace.factor > 1:
         return "degraded", f"every {pace.seconds:g} s instead of {pace.asked:g}: {pace.why}"
     if continuous and age is not None and age > 2 * pace.seconds + 1:
         return "behind", f"the last capture is {age:.0f} s old"
@@ -199,6 +210,15 @@ def _longest_gap(times: deque[int]) -> float | None:
         return None
     ordered = list(times)
     return max(later - earlier for earlier, later in itertools.pairwise(ordered)) / 1e9
+
+
+def _rates(uses: deque[tuple[int, float, int]]) -> tuple[float | None, float | None]:
+    """Return processor time and bytes per second between the first and the last of some turns."""
+    seconds = (uses[-1][0] - uses[0][0]) / 1e9 if uses else 0.0
+    if seconds <= 0:
+        return None, None
+    taken = list(uses)[1:]
+    return sum(cpu for _, cpu, _ in taken) / seconds, sum(stored for _, _, stored in taken) / seconds
 
 
 def _middle_and_high(values: deque[float]) -> tuple[float | None, float | None]:
