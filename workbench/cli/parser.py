@@ -18,6 +18,7 @@ from workbench.cli import (
     clone,
     diff,
     doctor,
+    experiment,
     export,
     files,
     guests,
@@ -143,6 +144,7 @@ def _build_parser() -> argparse.ArgumentParser:
         rewind,
         undo,
         clone,
+        experiment,
         prune,
         check,
     ):

@@ -37,9 +37,9 @@ _CELL = 500
 _TEXT = 20_000
 _NOTE = (
     "Each row compares a variant with the control by the test that it names: p is the share of all deals of the same "
-    "values onto the two whose ranks are as far apart; p_holm is corrected for all tests of the table; smallest_p is the "
-    "least that so many values can give. shift is Hodges and Lehmann's, cliffs_delta Cliff's. Runs without a value are "
-    "counted as failed or hung, and are in no median."
+    "values onto the two whose ranks are as far apart; p_holm is corrected for all tests of the table; smallest_p is "
+    "the least that so many values can give. shift is Hodges and Lehmann's, cliffs_delta Cliff's. Runs without a value "
+    "are counted as failed or hung, and are in no median."
 )
 
 
@@ -148,7 +148,8 @@ def _table(frame: pd.DataFrame) -> str:
         for row in frame.head(_ROWS).itertuples(index=False)
     ]
     more = f"<p>{len(frame) - _ROWS} further rows are not shown.</p>" if len(frame) > _ROWS else ""
-    return f'<div class="wb-content"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{more}'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="wb-content">{table}</div>{more}'
 
 
 def _cell(value: Any) -> str:

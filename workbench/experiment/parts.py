@@ -23,7 +23,19 @@ from workbench.errors import CommandTimeoutError, UsageError
 from workbench.experiment.text import inert, last_line
 from workbench.inside.ran import Ran
 
-__all__ = ["Clone", "Failed", "Files", "Hung", "Measured", "Part", "measure_of", "until_of", "variant_of", "work_of"]
+__all__ = [
+    "Clone",
+    "Failed",
+    "Files",
+    "Hung",
+    "Measured",
+    "Part",
+    "measure_of",
+    "number_of",
+    "until_of",
+    "variant_of",
+    "work_of",
+]
 
 Files = Mapping[str, "bytes | str | Path"]
 Measured = dict[str, "float | str"]
@@ -124,9 +136,8 @@ def until_of(value: float | str | re.Pattern[str] | Callable[[Any], object] | No
 def measure_of(name: str, value: str | Callable[[Any], object]) -> Part:
     """Return the part that measures: it gives numbers (or texts) by name."""
     if isinstance(value, str):
-        return Part(
-            "script", value[:_TEXT], _digest(value.encode()), lambda clone, left: _read_off(clone, value, left, name)
-        )
+        script = _script(value)
+        return Part("script", value[:_TEXT], _digest(script), lambda clone, left: _read_off(clone, value, left, name))
     called, digest = _named(value)
     return Part("callable", called, digest, lambda clone, _left: _told(name, value(clone)))
 
@@ -134,10 +145,17 @@ def measure_of(name: str, value: str | Callable[[Any], object]) -> Part:
 # Doing.
 
 
+def _script(value: str) -> bytes:
+    if not value.strip() or "\0" in value:
+        raise UsageError("a shell script says something, and has no NUL", found=value[:80])
+    return value.encode("utf-8", "surrogateescape")
+
+
 def _done(value: Any) -> Part:
     """Return a part that runs a script, or calls."""
     if isinstance(value, str):
-        return Part("script", value[:_TEXT], _digest(value.encode()), lambda clone, left: _ran(clone, value, left))
+        script = _script(value)
+        return Part("script", value[:_TEXT], _digest(script), lambda clone, left: _ran(clone, value, left))
     name, digest = _named(value)
     return Part("callable", name, digest, lambda clone, _left: value(clone))
 
@@ -205,10 +223,21 @@ def _asked_until(question: Callable[[Any], object], clone: Clone, left: float) -
 
 
 def _read_off(clone: Clone, command: str, left: float, name: str) -> Measured:
-    line = last_line(_ran(clone, command, left).text)
+    return _told(name, number_of(_ran(clone, command, left).text))
+
+
+def number_of(text: str) -> float:
+    """Return the plain decimal number that the last line is.
+
+    Raises
+    ------
+    Failed
+        If it is anything else.
+    """
+    line = last_line(text)
     if not _NUMBER.fullmatch(line):
         raise Failed(f"no number on the last line: {line!r}")
-    return _told(name, float(line))
+    return float(line)
 
 
 def _told(name: str, value: object) -> Measured:

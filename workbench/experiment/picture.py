@@ -1,8 +1,7 @@
 """Every value of an experiment with medians and quartiles, as SVG: a panel per measure, a row per variant.
 
-Drawn by hand, since a handful of marks needs no library. Colours are the page's own (`currentColor`), so that it can be
-read in the dark; the control is hollow, so that it can be told without colours. Refuses to draw a value that is no number
-or a name that is not escaped.
+Drawn by hand, since a handful of marks needs no library. The colour is the page's own (`currentColor`), so that it can
+be read in the dark. Refuses to draw a value that is no number, and a name that is not escaped.
 """
 
 from __future__ import annotations
@@ -93,10 +92,8 @@ def _row(name: str, values: Sequence[float], scale: _Scale, top: int) -> str:
     text = f'<text x="0" y="{middle + 4}">{html.escape(short)}<title>{html.escape(name)}</title></text>'
     if not values:
         return text + f'<text x="{_NAME}" y="{middle + 4}" opacity="0.7">no value</text>'
-    dots = [
-        f'<circle cx="{scale(each)}" cy="{middle}" r="4" fill="none" stroke="currentColor"><title>{each:g}</title></circle>'
-        for each in values
-    ]
+    ring = '<circle cx="{}" cy="{}" r="4" fill="none" stroke="currentColor"><title>{:g}</title></circle>'
+    dots = [ring.format(scale(each), middle, each) for each in values]
     return text + _box(spread(values), scale, middle) + "".join(dots)
 
 
