@@ -57,6 +57,8 @@ def run_start(arguments: argparse.Namespace, output: Output) -> int:
         return 0
     does = "stands, paused" if arguments.paused else "runs"
     output.say(f"{inert(clone.name)} {does}: {short(clone.record.capture)}, in {clone.record.seconds:.2f} s.")
+    if clone.record.thaw:
+        output.say(f"Its file systems had been frozen for the capture: {inert(clone.record.thaw, 1000)}.")
     if clone.record.directory:  # not where a service runs it
         output.say(f"files: {inert(clone.record.directory, 1000)}, sockets: {inert(clone.record.sockets, 1000)}")
     output.say(f"Remove it with: workbench clone rm {inert(clone.name)}")

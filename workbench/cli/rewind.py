@@ -102,6 +102,8 @@ def _tell_clone(clone: Clone, output: Output) -> None:
         output.document(asdict(record))
         return
     output.say(f"Clone {inert(record.name)} runs, started in {record.seconds:.2f} s.")
+    if record.thaw:
+        output.say(f"Its file systems had been frozen for the capture: {inert(record.thaw, 1000)}.")
     if record.directory:  # not where a service runs it
         output.say(f"Its files: {inert(record.directory, 1000)}, its sockets: {inert(record.sockets, 1000)}")
     output.say(f"Remove it with: workbench clone rm {inert(record.name)}")
@@ -109,7 +111,7 @@ def _tell_clone(clone: Clone, output: Output) -> None:
 
 def _tell_rewound(done: Rewound, plan: RewindPlan, output: Output) -> None:
     if output.as_json:
-        told = {name: getattr(done, name) for name in ("how", "pages", "clusters", "parts_ns")}
+        told = {name: getattr(done, name) for name in ("how", "pages", "clusters", "parts_ns", "thaw")}
         ends = {"target": done.target.id, "safety": done.safety.id, "downtime_ms": done.downtime_ns / 1e6}
         output.document({**told, **ends})
         return
@@ -117,4 +119,6 @@ def _tell_rewound(done: Rewound, plan: RewindPlan, output: Output) -> None:
         f"{inert(plan.guest_name)} is back at {short(done.target.id)} ({done.how}): {done.pages} pages and "
         f"{done.clusters} clusters, {done.downtime_ns / 1e6:.0f} ms standing still."
     )
+    if done.thaw:
+        output.say(f"Its file systems had been frozen for the capture: {inert(done.thaw, 1000)}.")
     output.say(f"Undo it with: workbench undo --confirm {inert(plan.guest_name)}")

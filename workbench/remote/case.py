@@ -36,7 +36,8 @@ __all__ = ["RemoteCase"]
 _STATUS = (
     "guest", "health", "why", "state", "modes", "interval_asked_s", "interval_held_s", "rpo_achieved_s",
     "last_capture", "last_capture_ns", "age_s", "pause_p50_ms", "pause_p95_ms", "captures", "failures",
-    "missed_ticks", "bytes_stored", "lag_s", "tracker", "last_error", "last_error_ns", "free_bytes", "held_back",
+    "missed_ticks", "bytes_stored", "lag_s", "tracker", "consistency", "consistency_why", "consistent_captures", "frozen_ms",
+    "last_error", "last_error_ns", "free_bytes", "held_back",
     "uuid",
 )  # fmt: skip
 
@@ -105,7 +106,8 @@ class RemoteCase(Case):
         DataFrame
             guest, health, why, state (str), modes (list), interval_asked_s, interval_held_s, rpo_achieved_s, age_s,
             pause_p50_ms, pause_p95_ms, lag_s (float64), last_capture (str), last_capture_ns (UTC), captures, failures,
-            missed_ticks, bytes_stored, free_bytes (int64), tracker, last_error (str), held_back (dict), uuid (str).
+            missed_ticks, bytes_stored, free_bytes (int64), tracker, last_error (str),
+            consistency, consistency_why (str), consistent_captures (int64), frozen_ms (float64), held_back (dict), uuid (str).
             `attrs["upkeep"]` says what pruning and checking found last.
 
         Raises
@@ -263,7 +265,8 @@ class RemoteCase(Case):
             if plan.mode == "test":
                 return self._clone(str(done["uuid"]))
             target, safety = (self.store.record(CaptureId(str(done[name]))) for name in ("target", "safety"))
-            return Rewound(target, safety, str(done["how"]), int(done["downtime_ns"]), plan.pages, plan.clusters, {})
+            ends = target, safety, str(done["how"]), int(done["downtime_ns"])
+            return Rewound(*ends, plan.pages, plan.clusters, {}, str(done.get("thaw", ""))[:500])
 
     def _done(self, path: str, body: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """Begin a job and follow it to its end; return its result."""

@@ -202,7 +202,7 @@ class Acts(Looks):
     def _clone(self, guest: str, capture: str, network: bool, progress: Progress) -> dict[str, Any]:
         with self.case() as case:
             clone = case.moment(f"id:{capture}", guest).clone(network=network, progress=progress)
-            return {"clone": clone.name, "uuid": clone.record.uuid, "seconds": clone.record.seconds}
+            return {"clone": clone.name, "uuid": clone.record.uuid, "seconds": clone.record.seconds, "thaw": clone.record.thaw}
 
     def _rewind(self, guest: str, capture: str, confirm: str, progress: Progress) -> dict[str, Any]:
         keeper = next((each for each in self._all() if guest in names_of(each)), None)
@@ -219,6 +219,7 @@ class Acts(Looks):
                 "target": done.target.id,
                 "safety": done.safety.id,
                 "downtime_ns": done.downtime_ns,
+                "thaw": done.thaw,
             }
 
     def _job(self, caller: Caller, what: str, guest: str, deed: Callable[[Progress], dict[str, Any]]) -> Job:
