@@ -36,8 +36,8 @@ __all__ = ["RemoteCase"]
 _STATUS = (
     "guest", "health", "why", "state", "modes", "interval_asked_s", "interval_held_s", "rpo_achieved_s",
     "last_capture", "last_capture_ns", "age_s", "pause_p50_ms", "pause_p95_ms", "captures", "failures",
-    "missed_ticks", "bytes_stored", "lag_s", "tracker", "consistency", "consistency_why", "consistent_captures", "frozen_ms",
-    "last_error", "last_error_ns", "free_bytes", "held_back",
+    "missed_ticks", "bytes_stored", "lag_s", "tracker", "consistency", "consistency_why", "consistent_captures",
+    "frozen_ms", "last_error", "last_error_ns", "free_bytes", "held_back",
     "uuid",
 )  # fmt: skip
 

@@ -202,7 +202,8 @@ class Acts(Looks):
     def _clone(self, guest: str, capture: str, network: bool, progress: Progress) -> dict[str, Any]:
         with self.case() as case:
             clone = case.moment(f"id:{capture}", guest).clone(network=network, progress=progress)
-            return {"clone": clone.name, "uuid": clone.record.uuid, "seconds": clone.record.seconds, "thaw": clone.record.thaw}
+            record = clone.record
+            return {"clone": clone.name, "uuid": record.uuid, "seconds": record.seconds, "thaw": record.thaw}
 
     def _rewind(self, guest: str, capture: str, confirm: str, progress: Progress) -> dict[str, Any]:
         keeper = next((each for each in self._all() if guest in names_of(each)), None)
