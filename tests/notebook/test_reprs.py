@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 from small import CONTROL, HOSTILE, MARKUP, NOON, Forked, Large
 
 import workbench
-from workbench.case import Case, Clone
+from workbench.case import Case, Clone, Predicate
 from workbench.notebook.timeline import Timeline
 from workbench.rewind.clone import CloneRecord
 
@@ -78,10 +78,14 @@ def html_of(shell: InteractiveShell, thing: Any) -> str:
 def things_of(case: Case, forked: Forked) -> dict[str, Any]:
     a, b = (case.moment(f"id:{forked.ids[second]}") for second in (0, 22))
     name = str(case.guests()[0].name)
+    bisection = case.bisect(Predicate(name, lambda moment: moment.id == b.id), (a, b))
+    for each in bisection.asked:
+        object.__setattr__(each, "seconds", 0.0)  # what it took is not the same twice
     clone = CloneRecord(name, "uuid", name, a.id, f"/cases/{name}", "/tmp/rwb", NOON, 1.5)
     return {
         "case": case, "moment": b, "diff": case.diff(a, b), "clone": Clone(case, clone),
         "test plan": case.plan_rewind(a), "production plan": case.plan_rewind(a, "production"),
+        "bisection": bisection,
         "timeline": Timeline(case), "moments": case.timeline(), "summary": case.diff(a, b).summary(),
     }  # fmt: skip
 

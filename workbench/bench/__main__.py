@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from workbench.bench.bisecting import bisecting
 from workbench.bench.clones import clone_memory, clone_small_and_large
 from workbench.bench.disks import disks
 from workbench.bench.downtime import downtime
@@ -51,6 +52,7 @@ FIGURES: dict[str, Callable[[Bench], Sequence[Result]]] = {
     "memory": memory,
     "forensics": forensics,
     "disks": disks,
+    "bisect": bisecting,
     "notebooks": notebooks,
 }
 """By the name that `--only` takes; in the order in which they are told."""
