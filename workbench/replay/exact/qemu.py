@@ -1,0 +1,232 @@
+"""A QEMU of our own that records or replays: started, spoken to, and ended, whatever becomes of it.
+
+Its monitor is a socket that nobody else has; it dies with the thread that started it. Every wait has a limit, since a
+replay may hang: QEMU then answers nobody. Refuses to leave the process behind: `close` kills what does not end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+from workbench.errors import GuestGoneError, MonitorError, OutcomeUnknownError
+from workbench.guest.connection import Guest
+from workbench.guest.tools import find_tool
+from workbench.model import GuestId
+
+__all__ = ["ExactMonitor", "ExactQemu"]
+
+_MOST_LINE = 16 << 20
+"""Bytes of one answer that we are willing to take."""
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class ExactMonitor:
+    """QMP over a socket of ours (QEMU docs/interop/qmp-spec).
+
+    Raises
+    ------
+    MonitorError
+        From every call: QEMU refused the command.
+    GuestGoneError
+        From every call: QEMU ended.
+    OutcomeUnknownError
+        From every call: no answer within the limit.
+    """
+
+    def __init__(self, end: socket.socket, name: str) -> None:
+        self._socket, self._name = end, name
+        self._buffer = b""
+        self._events: list[dict[str, Any]] = []
+
+    def greet(self, timeout: float) -> None:
+        """Take QEMU's greeting and leave the negotiation."""
+        self._next(time.monotonic() + timeout, "the greeting")
+        self.execute("qmp_capabilities", limit=timeout)
+
+    def execute(self, command: str, *, limit: float = 60.0, **arguments: Any) -> Any:
+        """Run one QMP command within `limit` seconds; underscores in the arguments are written as hyphens."""
+        named = {key.replace("_", "-"): value for key, value in arguments.items()}
+        try:
+            self._socket.sendall(json.dumps({"execute": command, "arguments": named}).encode() + b"\n")
+        except OSError as error:
+            raise GuestGoneError(f"{self._name}: QEMU ended before {command}", command=command) from error
+        deadline = time.monotonic() + limit
+        while True:
+            reply = self._next(deadline, command)
+            if "event" in reply:
+                self._events.append(reply)
+            elif "error" in reply:
+                wrong = reply["error"]
+                raise MonitorError(f"{self._name}: {command}: {wrong['desc']}", command=command)
+            else:
+                return reply.get("return")
+
+    def human(self, line: str) -> str:
+        """Run one line of the human monitor and return what it prints; it tells errors as text."""
+        return str(self.execute("human-monitor-command", command_line=line))
+
+    def forget(self, event: str) -> None:
+        """Drop events of this name that came already."""
+        self._events = [each for each in self._events if each["event"] != event]
+
+    def wait_event(self, names: Sequence[str], timeout: float) -> str:
+        """Wait for one of the events and return its name.
+
+        Raises
+        ------
+        OutcomeUnknownError
+            If none came within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            for each in self._events:
+                if each["event"] in names:
+                    self._events.remove(each)
+                    return str(each["event"])
+            self._events.append(self._next(deadline, " or ".join(names)))
+
+    def _next(self, deadline: float, what: str) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or len(self._buffer) > _MOST_LINE:
+                raise OutcomeUnknownError(f"{self._name}: no answer to {what} in time", command=what)
+            self._socket.settimeout(left)
+            with contextlib.suppress(TimeoutError):
+                self._take(what)
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        reply = json.loads(line)
+        if not isinstance(reply, dict):
+            raise OutcomeUnknownError(f"{self._name}: an answer that is none", command=what)
+        return reply
+
+    def _take(self, what: str) -> None:
+        try:
+            data = self._socket.recv(1 << 16)
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise GuestGoneError(f"{self._name}: QEMU ended during {what}", command=what)
+        self._buffer += data
+
+
+class ExactQemu:
+    """A running QEMU; a context manager that ends it.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        As `qemu_arguments` gives them.
+    run : Path
+        Where its console's output (`console`) and its words (`stderr`) go.
+    typed : bool
+        Whether the console takes input from `self.console`; else its output is only kept.
+
+    Raises
+    ------
+    GuestGoneError
+        If QEMU refuses to start; the message is QEMU's own.
+    OutcomeUnknownError
+        If it does not come up in time; it is ended.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], run: Path, uuid: str, name: str, *, typed: bool = False, timeout: float = 60.0
+    ) -> None:
+        self.id, self.name, self.run = GuestId(uuid), name, run
+        self.console: socket.socket | None = None
+        ours, theirs = socket.socketpair()
+        ends = [theirs]
+        words = ["-chardev", f"socket,id=monitor,fd={theirs.fileno()}", "-mon", "chardev=monitor,mode=control"]
+        kept = f"logfile={str(run / 'console').replace(',', ',,')}"
+        if typed:
+            self.console, end = socket.socketpair()
+            ends.append(end)
+            words += ["-chardev", f"socket,id=console,fd={end.fileno()},{kept}"]
+        else:
+            words += ["-chardev", f"null,id=console,{kept}"]
+        command = [find_tool("qemu-system-x86_64"), *arguments, *words, "-serial", "chardev:console"]
+        with (run / "stderr").open("wb") as said:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                pass_fds=[each.fileno() for each in ends],
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  (one system call, nothing of Python's)
+                start_new_session=True,  # Ctrl-C is for us
+            )
+        for each in ends:
+            each.close()
+        self.monitor = ExactMonitor(ours, name)
+        self._ours = ours
+        try:
+            self.monitor.greet(timeout)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, GuestGoneError):
+                raise GuestGoneError(f"QEMU did not start: {self.said() or 'it said nothing'}", name=name) from error
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self.process.pid
+
+    def as_guest(self) -> Guest:
+        """Return this QEMU for what reads memory: that needs a monitor, a pid, a name and the UUID, not libvirt."""
+        return cast("Guest", self)
+
+    def icount(self) -> int:
+        """Return how many instructions the guest has run."""
+        return int(self.monitor.execute("query-replay")["icount"])
+
+    def said(self) -> str:
+        """Return the last words of QEMU."""
+        with contextlib.suppress(OSError):
+            return (self.run / "stderr").read_text(errors="replace").strip()[-500:]
+        return ""
+
+    def console_bytes(self) -> bytes:
+        """Return what the console printed so far."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.run / "console").read_bytes()
+        return b""
+
+    def quit(self, timeout: float = 20.0) -> bool:
+        """Have QEMU end by itself, its files written; whether it did within `timeout` seconds."""
+        with contextlib.suppress(GuestGoneError, OutcomeUnknownError, MonitorError):
+            self.monitor.execute("quit", limit=timeout)
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End it at once; harmless where it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        self._ours.close()
+        if self.console is not None:
+            self.console.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

@@ -1,0 +1,276 @@
+"""Record a machine of our own instruction for instruction, into `recordings/ID` of a case.
+
+Preconditions: a kernel, and a disk image of which a copy is made; nothing that runs is touched. On success the
+directory holds everything that a replay needs, and its description, written last. On failure, or when this process
+dies, there is no description: the directory is no recording, the next one sweeps it, and QEMU is gone (it dies with us).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import threading
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from workbench.errors import MonitorError, OutcomeUnknownError, UsageError
+from workbench.progress import Progress, ProgressEvent, silent
+from workbench.replay.exact import images
+from workbench.replay.exact.content import ram_digest
+from workbench.replay.exact.description import FILES, Description, file_digest
+from workbench.replay.exact.machine import Machine, qemu_arguments
+from workbench.replay.exact.qemu import ExactQemu
+
+__all__ = ["BEGINNING", "RECORDINGS", "Recorder", "list_recordings", "remove_recording", "sweep_recordings"]
+
+RECORDINGS = "recordings"
+BEGINNING, ENDING = "beginning", "ending"
+"""Names of the VM states at both ends of a recording."""
+_STALE = 24 * 3600.0
+_TYPED_PAUSE = 5.0
+
+
+class Recorder:
+    """A machine that is being recorded; a context manager that keeps the recording, or nothing after an error.
+
+    Parameters
+    ----------
+    case_path : Path
+    machine : Machine
+    kernel, initrd : Path
+        Copied into the recording.
+    disk : Path, optional
+        A disk image, or the directory of the recording to go on from.
+    disk_format : {"raw", "qcow2"}
+        Of the image; never guessed.
+    after : Path, optional
+        The directory of a recording at whose end this one begins; the other files are taken from it.
+
+    Raises
+    ------
+    UnsupportedError
+        If an option or device of the machine cannot be recorded.
+    UsageError, GuestError
+    """
+
+    def __init__(
+        self,
+        case_path: Path,
+        machine: Machine,
+        *,
+        kernel: Path | None = None,
+        initrd: Path | None = None,
+        disk: Path | None = None,
+        disk_format: str = "qcow2",
+        after: Path | None = None,
+    ) -> None:
+        machine.check()
+        self.id = str(uuid.uuid4())
+        self.machine = machine
+        self.place = case_path / RECORDINGS / self.id
+        self._parent = Description.read(after) if after is not None else None
+        self._time_ns = time.time_ns()
+        self._text = bytearray()
+        self._heard = threading.Condition()
+        self._kept: Description | None = None
+        sweep_recordings(case_path)
+        self.place.mkdir(mode=0o700, parents=True)
+        try:
+            self._lay(kernel, initrd, disk, disk_format, after)
+            self.qemu = self._start()
+        except BaseException:
+            shutil.rmtree(self.place, ignore_errors=True)
+            raise
+        self._reader = threading.Thread(target=self._hear, name="console", daemon=True)
+        self._reader.start()
+
+    def _lay(
+        self, kernel: Path | None, initrd: Path | None, disk: Path | None, disk_format: str, after: Path | None
+    ) -> None:
+        if after is not None:
+            self._lay_after(after)
+            return
+        if kernel is None:
+            raise UsageError("no kernel to record", cure="Name a kernel, or a recording to go on from.")
+        images.copy_file(kernel, self.place / "kernel")
+        if initrd is not None:
+            images.copy_file(initrd, self.place / "initrd")
+        if disk is not None:
+            images.keep_base(disk, disk_format, self.place)
+        images.fresh_run(self.place, self.place, disk=disk is not None)
+
+    def _lay_after(self, after: Path) -> None:
+        assert self._parent is not None
+        self._parent.verify(after)
+        for name in self._parent.files:
+            if name not in ("log", "console"):
+                images.copy_file(after / name, self.place / name)
+        if self._parent.disk:
+            images.refuse_foreign(self.place / "disk.qcow2", backing=True)
+            images.rebase(self.place, self.place)
+
+    def _start(self) -> ExactQemu:
+        arguments = qemu_arguments(
+            self.machine, self.place, self.place, self.id, "record",
+            disk=(self.place / images.BASE).exists(), snapshot=BEGINNING, load=ENDING if self._parent else "",
+        )  # fmt: skip
+        return ExactQemu(arguments, self.place, self.id, self.machine.name, typed=True)
+
+    def _hear(self) -> None:
+        """Drain the console: where nobody reads, a guest that prints waits."""
+        end = self.qemu.console
+        assert end is not None
+        with contextlib.suppress(OSError):
+            while data := end.recv(1 << 16):
+                with self._heard:
+                    self._text += data
+                    self._heard.notify_all()
+
+    @property
+    def console(self) -> bytes:
+        """What the console printed so far."""
+        with self._heard:
+            return bytes(self._text)
+
+    def wait_for(self, pattern: str, timeout: float = 60.0, *, since: int = 0) -> int:
+        """Wait until the console, from byte `since` on, shows a regular expression; return where it ends.
+
+        Raises
+        ------
+        OutcomeUnknownError
+            If it does not within `timeout` seconds; the recording goes on.
+        """
+        wanted, deadline = re.compile(pattern.encode()), time.monotonic() + timeout
+        with self._heard:
+            while (found := wanted.search(self._text, since)) is None:
+                left = deadline - time.monotonic()
+                if left <= 0 or self.qemu.process.poll() is not None:
+                    raise OutcomeUnknownError(
+                        f"the console does not show {pattern!r}", waited=timeout, last=bytes(self._text[-200:])
+                    )
+                self._heard.wait(min(left, 0.5))
+            return found.end()
+
+    def type(self, text: str) -> None:
+        """Type on the console; what is typed is in the log, and is typed again at the same instruction in replays.
+
+        Each character waits for its echo, at most a while: a serial port has 16 bytes, and QEMU drops what is sent
+        beyond them between two events of the log.
+        """
+        assert self.qemu.console is not None
+        for each in text.encode():
+            with self._heard:
+                before = len(self._text)
+                self.qemu.console.sendall(bytes([each]))
+                self._heard.wait_for(lambda start=before: len(self._text) > start, 0.25)  # type: ignore[misc]
+
+    def run(self, seconds: float) -> None:
+        """Let it run for some seconds."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.qemu.process.poll() is None:
+            time.sleep(min(0.1, max(0.0, end - time.monotonic())))
+
+    def finish(self, progress: Progress = silent) -> Description:
+        """Stop it, keep the state at the end so that a recording can go on from there, and describe it.
+
+        Raises
+        ------
+        GuestGoneError
+            If its QEMU ended before: a log without an end is not kept.
+        OutcomeUnknownError, StoreError
+        """
+        monitor = self.qemu.monitor
+        monitor.execute("stop")
+        icount, digest = self.qemu.icount(), ram_digest(self.qemu)
+        version = monitor.execute("query-version")["qemu"]
+        self._save_end()
+        if not self.qemu.quit():
+            raise OutcomeUnknownError("the recording QEMU does not end", cure="Record again.")
+        (self.place / "stderr").unlink(missing_ok=True)
+        files = {}
+        for name in FILES:
+            if (self.place / name).exists():
+                progress(ProgressEvent(f"digest of {name}"))
+                files[name] = file_digest(self.place / name)
+        found = Description(
+            self.id, self._time_ns, icount, self._parent.icount if self._parent else 0, self.machine, BEGINNING, digest,
+            ".".join(str(version[part]) for part in ("major", "minor", "micro")), files,
+            self._parent.id if self._parent else "",
+        )  # fmt: skip
+        found.write(self.place)
+        self._kept = replace(found)
+        return found
+
+    def _save_end(self) -> None:
+        """Save the state at the end. QEMU refuses while events are under way: it is asked again for a while."""
+        disks = ["image"] if (self.place / images.BASE).exists() else []
+        for attempt in range(20):
+            try:
+                save_state(self.qemu, ENDING, disks)
+            except MonitorError:
+                if attempt == 19:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> None:
+        try:
+            if kind is None and self._kept is None:
+                self.finish()
+        finally:
+            self.qemu.close()
+            self._reader.join(_TYPED_PAUSE)
+            if self._kept is None:
+                shutil.rmtree(self.place, ignore_errors=True)
+
+
+def save_state(qemu: ExactQemu, tag: str, disks: list[str]) -> None:
+    """Save the VM state of a QEMU that stands still, with a snapshot of its disk under the same name.
+
+    The disk's node is named below `blkreplay`: a flush through that would wait for the log.
+
+    Raises
+    ------
+    MonitorError
+        If QEMU refuses; nothing is saved.
+    """
+    state = next(each for each in qemu.monitor.execute("query-block") if each["device"] == "state")
+    node = str(state["inserted"]["node-name"])
+    qemu.monitor.execute("snapshot-save", job_id="rwb-save", tag=tag, vmstate=node, devices=[node, *disks])
+    deadline = time.monotonic() + 120
+    while (job := qemu.monitor.execute("query-jobs"))[0]["status"] != "concluded":
+        if time.monotonic() > deadline:
+            raise OutcomeUnknownError(f"{qemu.name}: a state is not saved in time", tag=tag)
+        time.sleep(0.01)
+    qemu.monitor.execute("job-dismiss", id="rwb-save")
+    if "error" in job[0]:
+        raise MonitorError(f"{qemu.name}: the state was not saved: {job[0]['error']}", tag=tag)
+
+
+def list_recordings(case_path: Path) -> list[Path]:
+    """Return the directories of whole recordings."""
+    place = case_path / RECORDINGS
+    found = [each.parent for each in place.glob("*/description.json")] if place.is_dir() else []
+    return sorted(found)
+
+
+def remove_recording(place: Path) -> None:
+    """Remove a recording: its description first, so that half of one is none."""
+    (place / "description.json").unlink(missing_ok=True)
+    shutil.rmtree(place)
+
+
+def sweep_recordings(case_path: Path, stale: float = _STALE) -> None:
+    """Remove what recordings left that did not come to their end, once nobody can be at work on it."""
+    for each in (case_path / RECORDINGS).glob("*"):
+        with contextlib.suppress(OSError):
+            if not (each / "description.json").exists() and time.time() - each.stat().st_mtime > stale:
+                shutil.rmtree(each, ignore_errors=True)
