@@ -301,8 +301,10 @@ def test_two_guests_do_not_meet(store: CaseStore) -> None:
         with pytest.raises(UsageError, match="capture is of another guest"):
             one.move_to(second.id)
     assert len(list(store.path.glob("packs/*/*.pack"))) == 2
-    with pytest.raises(UsageError, match="captures are of two guests"):
-        store.diff(first.id, second.id)
+    with store.writer(OTHER) as two:
+        third = put_one(two, RAM, [1, 2], noise(2, 4096))
+    assert [index for found in store.diff(first.id, second.id).values() for index in found] == []
+    assert store.diff(first.id, third.id)[RAM.name].tolist() == [2]
     with pytest.raises(UsageError, match="mark's capture is of another guest"):
         store.add_mark(Mark("x", GUEST, 5, second.id))
 

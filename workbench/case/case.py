@@ -6,7 +6,9 @@ destructive that was not planned first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,7 +27,7 @@ from workbench.evidence.doors import ReportsOfCase
 from workbench.experiment.doors import ExperimentsOfCase
 from workbench.guest.connection import DEFAULT_URI, Hypervisor
 from workbench.memory.doors import MemoryOfCase
-from workbench.model import CaptureRef, GuestRecord, Mark
+from workbench.model import CaptureId, CaptureRef, GuestRecord, Mark
 from workbench.progress import Progress, silent
 from workbench.replay.doors import BisectOfCase
 from workbench.rewind.clone import CloneRecord, list_clones, remove_clone, start_clone
@@ -37,9 +39,12 @@ from workbench.rewind.plan import RewindPlan, plan_rewind, plan_undo
 from workbench.store import CaseStore
 from workbench.timeline import Timeline
 from workbench.timeline.current import current_capture
+from workbench.timeline.forks import forked_guests
 from workbench.timeline.links import linked
 
 __all__ = ["Case"]
+
+_WHOLE = re.compile(r"[0-9a-f]{64}")
 
 
 class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, ExperimentsOfCase, BisectOfCase, SegmentsOfCase, KeepingOfCase):
@@ -116,7 +121,7 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, ExperimentsOfCase, BisectOfC
         return self.store.guests()
 
     def guest(self, name: str | None = None) -> GuestRecord:
-        """Return the guest with this name or UUID; without a name, the only one.
+        """Return the guest with this name or UUID; without a name, the only one, clones that were captured apart.
 
         Raises
         ------
@@ -125,6 +130,9 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, ExperimentsOfCase, BisectOfC
         """
         known = self.guests()
         fitting = [guest for guest in known if name is None or name in (guest.name, guest.id)]
+        if name is None and len(fitting) > 1:
+            clones = forked_guests(self.store)
+            fitting = [guest for guest in fitting if guest.id not in clones]
         if len(fitting) == 1:
             return fitting[0]
         names = ", ".join(guest.name for guest in known) or "none"
@@ -147,6 +155,9 @@ class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, ExperimentsOfCase, BisectOfC
             Saying what exists.
         """
         link = linked(when, self.store.id)
+        if link is None and guest is None and _WHOLE.fullmatch(when):  # of whatever guest: a clone's, for instance
+            with suppress(UsageError):
+                link = self.store.find(CaptureId(when))[1].id
         record = self.guest(guest) if link is None else self.store.guest(self.store.find(link)[0])
         found = Timeline(self.store, record.id).resolve(when)
         return Moment(self, record, self.store.record(found.id))

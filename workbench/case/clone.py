@@ -19,6 +19,7 @@ from workbench.inside.doors import InsideOfClone
 from workbench.progress import Progress, silent
 from workbench.rewind.clone import CloneRecord
 from workbench.rewind.thawing import NOT_YET, THAWED, thaw_moment
+from workbench.timeline.forks import fork_mark
 
 if TYPE_CHECKING:
     from workbench.case.case import Case
@@ -102,7 +103,9 @@ class Clone(InsideOfClone):
         return steps.advance(self.guest, seconds, stop)
 
     def capture(self, reason: str = "", *, mark: str | None = None, progress: Progress = silent) -> Moment:
-        """Take one capture of it: a guest of its own in this case, whose reason names the moment that it began at.
+        """Take one capture of it: a branch of the timeline at the moment that it began at.
+
+        Its captures are those of a guest of its own in this case, with its name.
 
         Raises
         ------
@@ -111,7 +114,10 @@ class Clone(InsideOfClone):
         """
         words = f"clone of {self.record.capture[:12]}" + (f": {reason}" if reason else "")
         with self.case.record(self.record.uuid, progress=progress) as recording:
-            return recording.capture(words, mark=mark)
+            taken = recording.capture(words, mark=mark)
+        origin = self.case.store.record(self.record.capture)
+        self.case.store.add_mark(fork_mark(origin, taken.guest.id, self.record.name))
+        return taken
 
     def destroy(self) -> None:
         """End it and remove its files."""

@@ -19,17 +19,17 @@ from typing import Any
 from workbench.errors import AgentError, GuestError, OutcomeUnknownError, WorkbenchError
 from workbench.guest.agent import Agent
 from workbench.guest.connection import Guest
-from workbench.inside.guestside import AGENT, KILL, MAKE
+from workbench.inside.guestside import AGENT, KILL, MAKE, REMOVE, TELL
 from workbench.inside.ran import Ran
 
 __all__ = ["offers_commands", "run_by_agent"]
 
 _LIMIT = 10.0
 """Seconds for the agent to answer one question."""
-_PIECE = 384 << 10
-"""Bytes written or read with one question: an answer is looked at up to a million characters."""
-_SMALL = 256 << 10
-"""Bytes of output that come with the end of the command; more is read from files."""
+_PIECE = 48 << 10
+"""Bytes written or read with one question. Nobody answers a question of 256 KiB (seen on libvirt 9.0, QEMU 7.2)."""
+_SMALL = 48 << 10
+"""Bytes that go with the beginning of a command and come with its end; more goes through files."""
 _NEEDED = {f"guest-{each}" for each in ("exec", "exec-status", "file-open", "file-close", "file-read", "file-write")}
 _FOLDER = re.compile(r"(?:/tmp|/var/tmp|/dev/shm|/run)/\.rwb-[0-9a-f]{16}")
 _ENDING = 10.0
@@ -59,19 +59,18 @@ def run_by_agent(guest: Guest, script: bytes, stdin: bytes, *, timeout: float, m
     OutcomeUnknownError
         If a command does not end though it was killed.
     """
-    began = time.monotonic()
-    agent = Agent(guest)
-    with _folder(agent) as folder:
-        _write(agent, f"{folder}/cmd", script)
-        _write(agent, f"{folder}/in", stdin)
-        pid = _begin(agent, AGENT, folder, str(max_output + 1), str(_SMALL))
+    began, agent, name = time.monotonic(), Agent(guest), secrets.token_hex(8)
+    with _swept(agent, name) as done:
+        program = _program(agent, name, script, stdin)
+        pid = _begin(agent, program, name, str(max_output + 1), str(_SMALL))
         answer, killed = _wait(agent, pid, time.monotonic() + timeout), None
         if answer is None:
-            killed = _call(agent, KILL, folder).get("exitcode") == 0
+            killed = _call(agent, KILL, name).get("exitcode") == 0
             answer = _wait(agent, pid, time.monotonic() + _ENDING)
         if answer is None:
             raise OutcomeUnknownError(f"a command in {guest.name} does not end though it was killed")
-        code, sizes, (out, err) = _read(agent, folder, answer, max_output)
+        code, sizes, (out, err) = _read(agent, name, answer, max_output)
+        done.append(sum(sizes) <= _SMALL)  # then its end has removed the folder
     return Ran(
         None if killed is not None else code,
         out,
@@ -85,16 +84,36 @@ def run_by_agent(guest: Guest, script: bytes, stdin: bytes, *, timeout: float, m
 
 
 @contextlib.contextmanager
-def _folder(agent: Agent) -> Iterator[str]:
-    """Make the folder of one command, and remove it at the end."""
-    made = _data(_call(agent, MAKE, secrets.token_hex(8)), "out-data").decode("ascii", "replace").strip()
-    if not _FOLDER.fullmatch(made):
-        raise GuestError(f"{agent.guest.name} has no directory to work in", cure="Make /tmp writable in it")
+def _swept(agent: Agent, name: str) -> Iterator[list[bool]]:
+    """Remove the folder of one command at the end, unless the body says that it is gone."""
+    done: list[bool] = []
     try:
-        yield made
+        yield done
     finally:
-        with contextlib.suppress(WorkbenchError):
-            _call(agent, 'rm -rf "$1"\n', made)
+        if not any(done):
+            with contextlib.suppress(WorkbenchError):
+                _call(agent, REMOVE, name)
+
+
+def _program(agent: Agent, name: str, script: bytes, stdin: bytes) -> str:
+    """Return what the shell is told: the folder, the command and its input, and what carries it out."""
+    if len(script) + len(stdin) <= _SMALL:
+        return MAKE + _holding("cmd", script) + _holding("in", stdin) + AGENT
+    folder = _folder(agent, name, _data(_call(agent, MAKE + TELL, name), "out-data"))
+    _write(agent, f"{folder}/cmd", script)
+    _write(agent, f"{folder}/in", stdin)
+    return f"d={folder}\ncd /\n" + AGENT
+
+
+def _holding(name: str, data: bytes) -> str:
+    return f"base64 -d >$d/{name} <<.\n{base64.encodebytes(data).decode()}.\n"
+
+
+def _folder(agent: Agent, name: str, told: bytes) -> str:
+    found = told.decode("ascii", "replace").strip()
+    if not _FOLDER.fullmatch(found) or not found.endswith(name):
+        raise GuestError(f"{agent.guest.name} has no directory to work in", cure="Make /tmp writable in it")
+    return found
 
 
 def _begin(agent: Agent, program: str, *words: str) -> int:
@@ -135,22 +154,22 @@ def _call(agent: Agent, program: str, *words: str) -> dict[str, Any]:
 
 
 def _read(
-    agent: Agent, folder: str, answer: dict[str, Any], most: int
+    agent: Agent, name: str, answer: dict[str, Any], most: int
 ) -> tuple[int, tuple[int, int], tuple[bytes, bytes]]:
     """Return exit code, sizes, and the first `most` bytes of output and errors."""
+    if answer.get("exitcode") == 3:
+        _folder(agent, name, b"")
     head, _, rest = _data(answer, "out-data").partition(b"\n")
-    told = re.fullmatch(rb"(\d{1,3}) (\d{1,10}) (\d{1,10})", head)
+    told = re.fullmatch(rb"(\d{1,3}) (\d{1,10}) (\d{1,10}) (\S{1,60})", head)
     if told is None:
         raise AgentError(f"what {agent.guest.name} says of a command cannot be understood", found=repr(head[:80]))
-    code, *sizes = (int(each) for each in told.groups())
+    code, *sizes = (int(each) for each in told.groups()[:3])
     if sum(sizes) <= _SMALL:
-        found = rest, _data(answer, "err-data")
+        found = [rest, _data(answer, "err-data")]
     else:
-        found = (
-            _file(agent, f"{folder}/out", min(sizes[0], most)),
-            _file(agent, f"{folder}/err", min(sizes[1], most)),
-        )
-    if [len(each) for each in found] != [min(size, most) for size in sizes] and sum(sizes) > _SMALL:
+        folder = _folder(agent, name, told[4])
+        found = [_file(agent, f"{folder}/{part}", size) for part, size in zip(("out", "err"), sizes, strict=True)]
+    if [len(each) for each in found] != sizes:
         raise AgentError(f"output of a command in {agent.guest.name} is shorter than it was", expected=sizes)
     return code, (sizes[0], sizes[1]), (found[0][:most], found[1][:most])
 

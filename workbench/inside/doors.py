@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from workbench.guest import steps
 from workbench.guest.connection import Guest
 from workbench.inside.clock import clock
 from workbench.inside.files import get_file, put_file
@@ -18,7 +19,7 @@ from workbench.inside.ran import MAX_OUTPUT, How, Ran
 from workbench.inside.run import run_in
 from workbench.inside.waiting import wait_for
 
-__all__ = ["InsideOfClone"]
+__all__ = ["Inside", "InsideOfClone"]
 
 _FILES = 600.0
 """Seconds that a file may take by default: a serial console carries some ten kilobytes a second."""
@@ -30,11 +31,6 @@ class InsideOfClone:
     @property
     def guest(self) -> Guest:
         """The running domain."""
-        raise NotImplementedError
-
-    @property
-    def directory(self) -> Path:
-        """Where its overlays and logs are."""
         raise NotImplementedError
 
     def pause(self) -> None:
@@ -165,6 +161,22 @@ class InsideOfClone:
         found = clock(self.guest)
         self.pause()
         return found
+
+
+class Inside(InsideOfClone):
+    """What runs inside a guest itself, for whoever may change it: `run`, `put`, `get`, `wait_for`."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    @property
+    def guest(self) -> Guest:
+        """The running domain."""
+        return self._guest
+
+    def pause(self) -> None:
+        """Stop its CPUs."""
+        steps.pause(self._guest)
 
 
 class _Runner:

@@ -2,14 +2,14 @@
 
 POSIX `sh` with `head`, `base64`, `sha256sum`, `mkfifo`, `mkdir`, `dd`, `sed`, `wc`, `rm` of busybox or coreutils;
 `setsid` and `stty` where the guest has them. A command works in `/`, as whoever the shell is. All that they make lies
-in one directory of mode 0700 with a random name, under the first of `/tmp`, `/var/tmp`, `/dev/shm`, `/run` that takes it.
+in one directory of mode 0700 with a random name, under the first of `/tmp`, `/var/tmp`, `/dev/shm`, `/run` to take it.
 
 Refuses to leave anything to the guest's line editor: what a user could see typed is one line without content.
 """
 
 from __future__ import annotations
 
-__all__ = ["AGENT", "KILL", "MAKE", "SERVE", "START"]
+__all__ = ["AGENT", "KILL", "MAKE", "REMOVE", "SERVE", "START", "TELL"]
 
 _FOLDER = r"""
 umask 077
@@ -97,30 +97,40 @@ A request whose number was answered already gets the same answer and is not carr
 where its answer was lost in what others wrote to the console. Anything without the token ends it.
 """
 
-AGENT = (
-    _GO
-    + r"""
-d=$1
-go "$2"
-read -r r <"$d/rc"
-o=$(size out) e=$(size err)
-printf '%s %s %s\n' "$r" "$o" "$e"
-[ $((o + e)) -le "$3" ] && { cat "$d/out"; cat "$d/err" >&2; rm -rf "$d"; }
-exit 0
-"""
-)
-"""`sh -s FOLDER BYTES SMALL`: carries out `cmd` of the folder; prints exit code and sizes, and what is small."""
-
 MAKE = (
     _FOLDER
     + r"""
 [ -n "$d" ] || exit 3
-echo "$d"
 """
 )
-"""`sh -s NAME`: makes the folder and prints it."""
+"""Makes the folder of the name `$1`, or ends with 3."""
+
+TELL = r"""
+echo "$d"
+"""
+
+AGENT = (
+    _GO
+    + r"""
+go "$2"
+read -r r <"$d/rc"
+o=$(size out) e=$(size err)
+printf '%s %s %s %s\n' "$r" "$o" "$e" "$d"
+[ $((o + e)) -le "$3" ] && { cat "$d/out"; cat "$d/err" >&2; rm -rf "$d"; }
+exit 0
+"""
+)
+"""`sh -s NAME BYTES SMALL`, with `$d` and `cmd` in it: prints exit code, sizes and folder, and what is small."""
 
 KILL = r"""
-read -r k <"$1/pid" && { kill -9 -"$k" 2>/dev/null || kill -9 "$k"; }
+for e in /tmp /var/tmp /dev/shm /run; do
+    read -r k <"$e/.rwb-$1/pid" && { kill -9 -"$k" || kill -9 "$k"; } && exit 0
+done 2>/dev/null
+exit 1
 """
-"""`sh -s FOLDER`: ends the command of a folder."""
+"""`sh -s NAME`: ends the command of a folder."""
+
+REMOVE = r"""
+for e in /tmp /var/tmp /dev/shm /run; do rm -rf "$e/.rwb-$1"; done
+"""
+"""`sh -s NAME`: removes the folder."""

@@ -25,7 +25,7 @@ __all__ = ["Talk"]
 
 _LINE = 960
 """Characters of a line that is sent: a terminal takes 4095 at most."""
-_PIECE = 24 << 10
+_PIECE = 12 << 10
 """Bytes sent before an answer is waited for: the kernel drops what a terminal has not read beyond 64 KiB."""
 _LEAST, _MOST = 1 << 10, 256 << 10
 """Bytes of a piece that is asked for."""

@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.errors import DamagedError, FormatError, MissingError, UsageError
-from workbench.model import CaptureId, CaptureRecord, CaptureRef, Damage, GuestId, GuestRecord, Mark, RegionRecord
+from workbench.model import (
+    CaptureId,
+    CaptureRecord,
+    CaptureRef,
+    Damage,
+    GuestId,
+    GuestRecord,
+    Mark,
+    RegionRecord,
+    RegionSpec,
+)
 from workbench.progress import Progress, silent
 from workbench.store.backend import Backend
 from workbench.store.documents import (
@@ -382,9 +392,10 @@ class CaseStore:
         return CaptureView(record, self.maps, self.packs, partial(self._of, record.guest, capture))
 
     def diff(self, a: CaptureId, b: CaptureId) -> dict[str, NDArray[np.int64]]:
-        """Return which blocks differ in content between two captures of one guest.
+        """Return which blocks differ in content between two captures.
 
-        Costs the number of blocks written between them, not the size of the regions.
+        Costs the number of blocks written between them, not the size of the regions; of two guests (a clone and what it
+        is a clone of) as much as both hold.
 
         Returns
         -------
@@ -393,15 +404,9 @@ class CaseStore:
 
         Raises
         ------
-        UsageError
-            If the captures are of two guests.
         MissingError, DamagedError, FormatError, StoreError
         """
         first, second = self.record(a), self.record(b)
-        if first.guest != second.guest:
-            raise UsageError(
-                "captures are of two guests", a=first.guest, b=second.guest, cure="Compare captures of one guest."
-            )
         reading = partial(self._diff, first, second)
         try:
             return reading()
@@ -429,12 +434,18 @@ class CaseStore:
         if in_a.digest == in_b.digest and in_a.spec.blocks == in_b.spec.blocks:
             return np.zeros(0, np.int64)
         name = in_a.spec.name
-        blocks = self.maps.candidates(a.guest, a.id, b.id, in_a.spec)
+        blocks = self._candidates(a, b, in_a.spec, in_b.spec)
         places = [self.maps.lookup(record.guest, record.id, name, blocks) for record in (a, b)]
         moved = np.flatnonzero(places[0] != places[1])
         ids = [self.packs.ids(place[moved]) for place in places]
         changed: NDArray[np.int64] = blocks[moved[(ids[0] != ids[1]).any(axis=1)]]
         return changed
+
+    def _candidates(self, a: CaptureRecord, b: CaptureRecord, in_a: RegionSpec, in_b: RegionSpec) -> NDArray[np.int64]:
+        if a.guest == b.guest:
+            return self.maps.candidates(a.guest, a.id, b.id, in_a)
+        held = [self.maps.region(record.guest, record.id, spec).index for record, spec in ((a, in_a), (b, in_b))]
+        return np.union1d(*held).astype(np.int64)
 
     # Marks.
 

@@ -79,9 +79,10 @@ def capture_of_mark(mark: Mark, refs: Sequence[CaptureRef]) -> CaptureId | None:
 
 
 def frame_of(records: Sequence[CaptureRecord], marks: Sequence[Mark]) -> pd.DataFrame:
-    """Return records that are sorted by time as a table; see `Timeline.frame`."""
+    """Return records as a table, by time; see `Timeline.frame`."""
     import pandas as pd  # half a second: only who wants a table pays it
 
+    records = sorted(records, key=lambda record: (record.time_ns, record.id))
     refs = [CaptureRef(record.time_ns, record.id) for record in records]
     names: dict[CaptureId, list[str]] = {}
     for mark in marks:

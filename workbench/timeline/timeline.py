@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from workbench.errors import AmbiguousMomentError, MomentNotFoundError, UsageError
 from workbench.model import CaptureId, CaptureRecord, CaptureRef, GuestId, Mark
 from workbench.store import CaseStore
+from workbench.timeline.forks import FORK, forks_of
 from workbench.timeline.history import Branch, branches_of, frame_of
 from workbench.timeline.links import linked
 from workbench.timeline.times import parse_span, parse_time, show_time
@@ -81,6 +82,9 @@ class Timeline:
     def frame(self, since: str | None = None) -> pd.DataFrame:
         """Return the history as a table, one row per capture, by time.
 
+        Captures of the guest's clones are branches of it, numbered after its own: `parent` of a clone's first one is
+        the moment that the clone began at.
+
         Parameters
         ----------
         since : str, optional
@@ -101,7 +105,18 @@ class Timeline:
             If there is no such moment.
         DamagedError, FormatError, StoreError
         """
-        return frame_of(self.records(None if since is None else self._ref(since)), self.marks())
+        after = None if since is None else self._ref(since)
+        records = self.records(after)
+        return frame_of([*records, *self._forked(after)], self.marks())
+
+    def _forked(self, after: CaptureRef | None) -> list[CaptureRecord]:
+        """Return the captures of this guest's clones as branches of it, or those that come after one."""
+        marks = self.marks()
+        if not any(mark.kind == FORK for mark in marks):
+            return []
+        highest = max((record.branch for record in self.records()), default=0)
+        found = forks_of(self._store, self.guest, highest)
+        return [each for each in found if after is None or CaptureRef(each.time_ns, each.id) > after]
 
     def _ref(self, text: str) -> CaptureRef:
         """Return the capture with this whole id without a look at any other, else what the text asks for."""
