@@ -107,7 +107,8 @@ class RemoteCase(Case):
             guest, health, why, state (str), modes (list), interval_asked_s, interval_held_s, rpo_achieved_s, age_s,
             pause_p50_ms, pause_p95_ms, lag_s (float64), last_capture (str), last_capture_ns (UTC), captures, failures,
             missed_ticks, bytes_stored, free_bytes (int64), tracker, last_error (str),
-            consistency, consistency_why (str), consistent_captures (int64), frozen_ms (float64), held_back (dict), uuid (str).
+            consistency, consistency_why (str), consistent_captures (int64), frozen_ms (float64),
+            held_back (dict), uuid (str).
             `attrs["upkeep"]` says what pruning and checking found last.
 
         Raises
