@@ -21,7 +21,9 @@ from workbench.inquiry.answer import absences
 from workbench.inside.ran import Ran
 from workbench.replay.bisect import Bisection
 from workbench.replay.predicates import Predicate, file_exists, plugin_reports, process_runs
+from workbench.rewind.identity import Identity
 from workbench.rewind.in_place import Rewound
+from workbench.rewind.network_segment import Segment
 from workbench.rewind.plan import RewindPlan
 from workbench.store import PrunePlan
 from workbench.timeline.retention import Retention
@@ -32,6 +34,7 @@ __all__ = [
     "Clone",
     "Diff",
     "Finding",
+    "Identity",
     "Moment",
     "Predicate",
     "PrunePlan",
@@ -41,6 +44,7 @@ __all__ = [
     "Retention",
     "RewindPlan",
     "Rewound",
+    "Segment",
     "Tick",
     "absences",
     "build_symbols",

@@ -19,6 +19,8 @@ from workbench.memory.doors import MemoryOfMoment
 from workbench.memory.physical import PhysicalMemory
 from workbench.model import CaptureRecord, GuestRecord
 from workbench.progress import Progress, silent
+from workbench.rewind.identity import Clock, Identity
+from workbench.rewind.network import Network
 from workbench.store import RegionFile
 from workbench.timeline.links import link_to
 
@@ -121,10 +123,49 @@ class Moment(InstantOfMoment, MemoryOfMoment, DiskOfMoment):
         )
 
     def clone(
-        self, *, name: str | None = None, network: bool = False, run: bool = True, progress: Progress = silent
+        self,
+        *,
+        name: str | None = None,
+        network: bool | Network = "none",
+        segment: str | None = None,
+        identity: Identity | Literal["new"] | None = None,
+        clock: Clock = "kept",
+        run: bool = True,
+        progress: Progress = silent,
     ) -> Clone:
-        """Start a clone of this moment; as a context manager it is gone at the end."""
-        return self.case.start_clone(self, name=name, network=network, run=run, progress=progress)
+        """Start a clone of this moment; as a context manager it is gone at the end.
+
+        Parameters
+        ----------
+        name : str, optional
+            The domain's name.
+        network : {"none", "as-guest", "shared"} or bool
+            Cut off (or False); as the guest has it (or True: two machines with one address); or on a private segment
+            with other clones, without the host.
+        segment : str, optional
+            The segment's name, for "shared" (see `Case.segment`); "shared" by default.
+        identity : Identity or "new", optional
+            Another hostname, MAC, machine id, and on a segment address; by default it is who memory says.
+        clock : {"kept", "now"}
+            Its clock goes on from the moment, or is set to the present.
+        run : bool
+            Let it run at once; for a new identity or clock it has to run for a moment in any case.
+
+        Raises
+        ------
+        UsageError, GuestError, UnsupportedError, StoreError
+            Nothing of it is left.
+        """
+        return self.case.start_clone(
+            self,
+            name=name,
+            network=network,
+            segment=segment,
+            identity=identity,
+            clock=clock,
+            run=run,
+            progress=progress,
+        )
 
     def __repr__(self) -> str:
         return f"<Moment {self.id[:12]} of {self.guest.name!r} at {_words(self.record.time_ns)}>"

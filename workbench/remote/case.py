@@ -25,6 +25,8 @@ from workbench.remote.clone import RemoteClone
 from workbench.remote.jobs import finished
 from workbench.remote.recording import RemoteRecording
 from workbench.rewind.clone import CloneRecord
+from workbench.rewind.identity import Clock, Identity
+from workbench.rewind.network import Network, network_of
 from workbench.rewind.plan import undo_target
 from workbench.store.address import Access
 from workbench.store.link import Link
@@ -37,8 +39,8 @@ _STATUS = (
     "guest", "health", "why", "state", "modes", "interval_asked_s", "interval_held_s", "rpo_achieved_s",
     "last_capture", "last_capture_ns", "age_s", "pause_p50_ms", "pause_p95_ms", "captures", "failures",
     "missed_ticks", "bytes_stored", "lag_s", "tracker", "consistency", "consistency_why", "consistent_captures",
-    "frozen_ms", "last_error", "last_error_ns", "free_bytes", "held_back",
-    "uuid",
+    "frozen_ms", "last_error", "last_error_ns", "free_bytes", "cpu_cores",
+    "write_bytes_s", "held_back", "uuid",
 )  # fmt: skip
 
 
@@ -105,11 +107,12 @@ class RemoteCase(Case):
         -------
         DataFrame
             guest, health, why, state (str), modes (list), interval_asked_s, interval_held_s, rpo_achieved_s, age_s,
-            pause_p50_ms, pause_p95_ms, lag_s (float64), last_capture (str), last_capture_ns (UTC), captures, failures,
-            missed_ticks, bytes_stored, free_bytes (int64), tracker, last_error (str),
+            pause_p50_ms, pause_p95_ms, lag_s, cpu_cores, write_bytes_s (float64), last_capture (str), last_capture_ns
+            (UTC), captures, failures, missed_ticks, bytes_stored, free_bytes (int64), tracker, last_error (str),
             consistency, consistency_why (str), consistent_captures (int64), frozen_ms (float64),
             held_back (dict), uuid (str).
-            `attrs["upkeep"]` says what pruning and checking found last.
+            `attrs["upkeep"]` says what pruning and checking found last, `attrs["budget"]` what captures of all guests
+            may take together, and take.
 
         Raises
         ------
@@ -123,7 +126,7 @@ class RemoteCase(Case):
             frame = pd.DataFrame(rows, columns=list(_STATUS))
         if guest is not None and not rows:
             raise GuestNotFoundError(f"the service keeps no guest {guest[:80]!r}", cure="See `status()`.")
-        frame.attrs["upkeep"] = told.get("upkeep", {})
+        frame.attrs |= {name: told.get(name) or {} for name in ("upkeep", "budget")}
         return frame
 
     def configuration(self) -> dict[str, Any]:
@@ -281,14 +284,20 @@ class RemoteCase(Case):
         moment: Moment,
         *,
         name: str | None = None,
-        network: bool = False,
+        network: bool | Network = "none",
+        segment: str | None = None,
+        identity: Identity | Literal["new"] | None = None,
+        clock: Clock = "kept",
         run: bool = True,
         progress: Progress = silent,
     ) -> Clone:
         """Have a clone of a moment started; see `Moment.clone`."""
         if name is not None or not run:
             self._refuse("the service names clones itself, and lets them run", "Leave name and run out.")
-        body = {"guest": moment.guest.id, "target": f"id:{moment.id}", "network": network}
+        wanted = network_of(network, segment)
+        if wanted == "shared" or identity is not None or clock != "kept":
+            self._refuse("the service's clones are who their guest was, on no segment", "Start it beside the case.")
+        body = {"guest": moment.guest.id, "target": f"id:{moment.id}", "network": wanted == "as-guest"}
         done = self._done("/clones", body, progress)
         with making_sense("a clone"):
             return self._clone(str(done["uuid"]))
@@ -325,6 +334,18 @@ class RemoteCase(Case):
     def plan_prune(self, *_asked: Any, **_options: Any) -> NoReturn:
         """Refuse: the service prunes by each guest's retention."""
         self._refuse("a service's case is not pruned from afar", "Set the guest's retention: configure(retention=...).")
+
+    def experiment(self, *_asked: Any, **_options: Any) -> NoReturn:
+        """Refuse: what a clone is told to do is said where it runs."""
+        self._refuse("an experiment is made where the case is", "Run `workbench experiment` on the service's host.")
+
+    def experiments(self) -> NoReturn:
+        """Refuse: a service does not hand them out."""
+        self._refuse("experiments are found where the case is", "Ask on the service's host.")
+
+    def open_experiment(self, identity: str) -> NoReturn:
+        """Refuse: a service does not hand them out."""
+        self._refuse(f"experiment {identity[:12]} is found where the case is", "Ask on the service's host.")
 
     def report(self, *_asked: Any, **_options: Any) -> NoReturn:
         """Refuse: a report names a case that can be opened again."""

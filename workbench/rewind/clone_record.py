@@ -91,7 +91,7 @@ def _read(path: Path) -> CloneRecord:
         int(told["started_ns"]),
         float(told["seconds"]),
         "mapped" if told.get("memory") == "mapped" else "written",
-        str(told.get("thaw", ""))[:500],
+        thaw=str(told.get("thaw", ""))[:500],
     )
     if told["uuid"] != record.uuid:
         raise ValueError("the description is another clone's")

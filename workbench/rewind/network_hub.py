@@ -249,18 +249,16 @@ class Hub:
         self._seen = True
         if mine:
             self._ports[connection] = Port(connection, pid)
-            self._tell(pid, self._keepers)
+            self._tell([pid], self._keepers)
         else:
             self._keepers.add(connection)
             self._selector.register(connection, selectors.EVENT_READ)
-            self._tell(0, {connection})
-            for port in self._ports.values():
-                self._tell(port.pid, {connection})
+            self._tell([0, *(port.pid for port in self._ports.values())], {connection})
 
-    def _tell(self, pid: int, keepers: set[socket.socket]) -> None:
+    def _tell(self, pids: list[int], keepers: set[socket.socket]) -> None:
         for keeper in list(keepers):
             try:
-                keeper.send(f"port {pid}\n".encode())
+                keeper.send("".join(f"port {pid}\n" for pid in pids).encode())
             except OSError:
                 self._forget(keeper)
 
@@ -275,8 +273,7 @@ class Hub:
 
     def _forget(self, keeper: socket.socket) -> None:
         self._keepers.discard(keeper)
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(keeper)
+        self._selector.unregister(keeper)
         keeper.close()
 
     def _pass(self, connection: socket.socket) -> None:
