@@ -126,7 +126,7 @@ class Description:
 def _checked(told: Any, name: str) -> Description:
     if told.pop("format") != FORMAT:
         raise ValueError("another format")
-    machine = Machine(**{**told.pop("machine")})
+    machine = Machine(**told.pop("machine"))
     machine = replace(machine, arguments=tuple(str(each) for each in machine.arguments))
     for field, kind in (("name", str), ("memory_mib", int), ("kernel_line", str), ("shift", int)):
         if type(getattr(machine, field)) is not kind:
@@ -147,6 +147,16 @@ def _checked(told: Any, name: str) -> Description:
     if found.parent and str(UUID(found.parent)) != found.parent:
         raise ValueError("parent")
     return found
+
+
+def _checked_machine(told: Any) -> Machine:
+    machine = Machine(**told)
+    machine = replace(machine, arguments=tuple(str(each) for each in machine.arguments))
+    for field, kind in (("name", str), ("memory_mib", int), ("kernel_line", str), ("shift", int)):
+        if type(getattr(machine, field)) is not kind:
+            raise ValueError(f"machine: {field}")
+    machine.check()
+    return machine
 
 
 def file_digest(path: Path) -> str:

@@ -5,7 +5,6 @@ Refuses to guess an image's format: a raw disk whose first bytes a guest chose c
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 

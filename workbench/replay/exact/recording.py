@@ -2,7 +2,7 @@
 
 Preconditions: a kernel, and a disk image of which a copy is made; nothing that runs is touched. On success the
 directory holds everything that a replay needs, and its description, written last. On failure, or when this process
-dies, there is no description: the directory is no recording, the next one sweeps it, and QEMU is gone (it dies with us).
+dies, there is no description: the directory is no recording, the next one sweeps it, and QEMU is gone too.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import shutil
 import threading
 import time
 import uuid
-from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 from workbench.errors import MonitorError, OutcomeUnknownError, UsageError
@@ -25,7 +25,15 @@ from workbench.replay.exact.description import FILES, Description, file_digest
 from workbench.replay.exact.machine import Machine, qemu_arguments
 from workbench.replay.exact.qemu import ExactQemu
 
-__all__ = ["BEGINNING", "RECORDINGS", "Recorder", "list_recordings", "remove_recording", "sweep_recordings"]
+__all__ = [
+    "BEGINNING",
+    "RECORDINGS",
+    "Recorder",
+    "list_recordings",
+    "remove_recording",
+    "save_state",
+    "sweep_recordings",
+]
 
 RECORDINGS = "recordings"
 BEGINNING, ENDING = "beginning", "ending"
@@ -155,7 +163,7 @@ class Recorder:
                 self._heard.wait(min(left, 0.5))
             return found.end()
 
-    def type(self, text: str) -> None:
+    def enter(self, text: str) -> None:
         """Type on the console; what is typed is in the log, and is typed again at the same instruction in replays.
 
         Each character waits for its echo, at most a while: a serial port has 16 bytes, and QEMU drops what is sent
@@ -202,7 +210,7 @@ class Recorder:
             self._parent.id if self._parent else "",
         )  # fmt: skip
         found.write(self.place)
-        self._kept = replace(found)
+        self._kept = found
         return found
 
     def _save_end(self) -> None:
@@ -221,7 +229,9 @@ class Recorder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None and self._kept is None:
                 self.finish()
