@@ -31,9 +31,10 @@ def exp_moment(demo_image: DemoImage) -> Iterator[Moment]:
     spec = DemoSpec(f"exp-{os.getpid()}", memory_mib=128, agent=True)
     with tempfile.TemporaryDirectory(prefix="exp-test-") as name:
         Path(name).chmod(0o711)
-        with Case.create(Path(name) / "case") as case:
-            with DemoGuest.boot(spec, image=demo_image) as guest:
-                guest.run(f"cat >/root/work <<'END'\n{WORK}END\nchmod 755 /root/work; sync")
-                with case.record(guest.name) as recording:
-                    there = recording.capture("before the work")
-            yield there  # the guest is gone: an experiment needs the moment alone
+        with Case.create(Path(name) / "case") as case, DemoGuest.boot(spec, image=demo_image) as guest:
+            guest.run(f"cat >/root/work <<'END'\n{WORK}END\nchmod 755 /root/work; sync")
+            with case.record(guest.name) as recording:
+                there = recording.capture("before the work")
+            yield there
+            assert guest.health().ok
+            assert guest.run("ls /root/done /etc/planted").rc != 0, "an experiment has reached the guest itself"

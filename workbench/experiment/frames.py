@@ -15,10 +15,12 @@ from workbench.errors import UsageError
 from workbench.experiment.document import Document, Run
 from workbench.experiment.statistics import compare, holm, spread
 
-__all__ = ["SECONDS", "numbers_of", "runs_frame", "summary_frame"]
+__all__ = ["FIRST", "LAST", "SECONDS", "numbers_of", "runs_frame", "summary_frame"]
 
 SECONDS = "seconds"
 """The time of the work, which is compared where nothing else was measured."""
+FIRST = ("position", "variant", "repeat", "outcome", "step", "error", SECONDS)
+LAST = ("memory", "guest", "before", "after")
 _COLUMNS = ("measure", "variant", "n", "failed", "hung", "median", "q1", "q3", "iqr", "least", "most")
 _COMPARED = ("difference", "shift", "cliffs_delta", "p", "p_holm", "smallest_p", "test")
 
@@ -42,8 +44,7 @@ def runs_frame(document: Document) -> pd.DataFrame:
         )
         for run in document.runs
     ]
-    first = ["position", "variant", "repeat", "outcome", "step", "error", SECONDS]
-    return pd.DataFrame(rows, columns=[*first, *names, "memory", "guest", "before", "after"])
+    return pd.DataFrame(rows, columns=[*FIRST, *names, *LAST])
 
 
 def summary_frame(document: Document, measures: Sequence[str] | None = None) -> pd.DataFrame:

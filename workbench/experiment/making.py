@@ -17,7 +17,7 @@ import pandas as pd
 from workbench.errors import DamagedError, FormatError, UsageError
 from workbench.experiment.acting import Work
 from workbench.experiment.document import FORMAT, Asked, Document, Run, checked_name, listed, read, write
-from workbench.experiment.frames import SECONDS
+from workbench.experiment.frames import FIRST, LAST
 from workbench.experiment.order import available_memory, cores, fitting, new_seed, turns
 from workbench.experiment.parts import Part, measure_of, until_of, variant_of, work_of
 from workbench.experiment.result import Experiment
@@ -98,8 +98,9 @@ def _refuse(
         raise UsageError("the time of a run lies between 0 s and a day", found=timeout)
     if keep not in ("captures", "none"):
         raise UsageError("an experiment keeps 'captures' or 'none'", found=keep)
-    if SECONDS in measures:
-        raise UsageError(f"{SECONDS!r} is the time of the work already", cure="Give the measure another name.")
+    taken = set(measures) & {*FIRST, *LAST}
+    if taken:
+        raise UsageError("every run has this already", names=sorted(taken), cure="Give the measure another name.")
 
 
 def _control(variants: Mapping[str, Any], control: str | None) -> str:
