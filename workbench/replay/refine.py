@@ -1,7 +1,7 @@
 """Look between two captures: a clone of the earlier one is run on, captured densely, and its captures are bisected.
 
 Each round records one future of a clone and bisects that; the next begins at the last capture that said no. The
-captures stay in the case, as guests named after the clones.
+captures stay in the case, as a branch of the timeline.
 
 What it cannot tell: a clone's future is not the original's. It has no network, its inputs are not played, and what hung
 on chance or on the time of day may come otherwise: later, earlier or never. So a span found here is the clone's, and
@@ -22,6 +22,7 @@ import pandas as pd
 from workbench.errors import UsageError
 from workbench.progress import Progress, silent
 from workbench.replay.bisect import Bisection, Evaluation, Judge, evaluations_frame
+from workbench.replay.future import recorded_clone
 from workbench.replay.search import search
 
 __all__ = ["Refinement", "refine"]
@@ -30,7 +31,6 @@ _LONGEST_S = 900.0
 _STEPS = 8
 _FINEST_S = 0.1
 _ROUNDS = 3
-_SHORT = 12
 
 
 @dataclass
@@ -123,15 +123,12 @@ def _future(begin: _Point, seconds: float, progress: Progress) -> list[_Point]:
     It runs only between captures, so that taking them costs it no time.
     """
     points = []
-    with (
-        begin.moment.clone(run=False, progress=progress) as clone,
-        begin.moment.case.record(clone.record.uuid, progress=progress) as recording,
-    ):
+    with recorded_clone(begin.moment, progress) as (clone, take):
+        clone.resume()  # also thaws what was captured frozen
         after = begin.after_s
         for _ in range(_STEPS):
             after += clone.advance(seconds / _STEPS)
-            words = f"clone of {clone.record.capture[:_SHORT]}: bisecting, {after:.2f} s on"
-            points.append(_Point(after, recording.capture(words)))
+            points.append(_Point(after, take(f"bisecting, {after:.2f} s on")))
     return points
 
 
