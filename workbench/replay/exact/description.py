@@ -135,9 +135,7 @@ def _checked(told: Any, name: str) -> Description:
     found = Description(machine=machine, **told)
     if str(UUID(found.id)) != found.id or found.id != name:
         raise ValueError("its id is not its directory's name")
-    for field in ("time_ns", "icount", "begins"):
-        if type(getattr(found, field)) is not int or not 0 <= getattr(found, field) < 1 << 63:
-            raise ValueError(field)
+    _check_numbers(found)
     if not re.fullmatch(r"[a-z0-9-]{1,64}", found.snapshot) or not _HEX.fullmatch(found.ram_digest):
         raise ValueError("snapshot or digest")
     if not set(found.files) <= set(FILES) or not {"kernel", "log", "state.qcow2"} <= set(found.files):
@@ -147,6 +145,14 @@ def _checked(told: Any, name: str) -> Description:
     if found.parent and str(UUID(found.parent)) != found.parent:
         raise ValueError("parent")
     return found
+
+
+def _check_numbers(found: Description) -> None:
+    for field in ("time_ns", "icount", "begins"):
+        if type(getattr(found, field)) is not int or not 0 <= getattr(found, field) < 1 << 63:
+            raise ValueError(field)
+    if found.begins > found.icount or found.icount << found.machine.shift >= 1 << 63:
+        raise ValueError("more instructions than time")
 
 
 def _checked_machine(told: Any) -> Machine:

@@ -1,9 +1,9 @@
 """Put the instant at which a replay stands into the case, as a capture like any other.
 
-Memory of every block, the device state and the whole disk: analyses do not tell it from another capture. Preconditions: the replay stands. On success the capture is
-committed and the replay stands as before. On failure nothing is committed. The captures of a recording are those of a
-guest of its own, whose UUID is the recording's. Refuses nothing else; a clone of such a moment is not possible, since
-libvirt did not make its machine, and its XML says so.
+Memory of every block, the device state and the whole disk: analyses do not tell it from another capture.
+Preconditions: the replay stands. On success the capture is committed and the replay stands as before. On failure
+nothing is committed. The captures of a recording are those of a guest of its own, with the recording's UUID. Refuses
+nothing else; such a moment cannot be cloned, since libvirt did not make its machine, and its XML says so.
 """
 
 from __future__ import annotations
