@@ -24,7 +24,7 @@ from workbench.service.settings import Limits, Listen, Settings
 
 @pytest.fixture(scope="module")
 def kept(demo_image: DemoImage) -> Iterator[DemoGuest]:
-    with DemoGuest.boot(DemoSpec(f"seen-{os.getpid()}", memory_mib=256), image=demo_image) as guest:
+    with DemoGuest.boot(DemoSpec(f"seen-{os.getpid()}", memory_mib=256, agent=True), image=demo_image) as guest:
         yield guest
 
 
@@ -81,6 +81,14 @@ def test_words_of_trouble_on_the_console_are_a_capture(service: Service, kept: D
 def test_a_processor_that_is_busy_for_long_enough_is_a_capture(service: Service, kept: DemoGuest) -> None:
     kept.run("(end=$(( $(date +%s) + 30 )); while [ $(date +%s) -lt $end ]; do :; done) >/dev/null 2>&1 &")
     until(lambda: marked(service, "cpu-high-"), 40)
+
+
+def test_an_agent_that_goes_and_comes_back_is_a_capture(service: Service, kept: DemoGuest) -> None:
+    assert kept.run("killall qemu-ga").rc == 0  # the guest's init starts another
+    gone = until(lambda: marked(service, "agent-disconnected-"))
+    until(lambda: marked(service, "agent-connected-"))
+    with service.case() as case:
+        assert case.moment(gone).record.reason == "the guest's agent closed its channel"
 
 
 def test_a_reset_is_seen_and_the_series_goes_on(service: Service, kept: DemoGuest) -> None:

@@ -130,7 +130,7 @@ class MeasureSource:
 
 
 class LibvirtSource:
-    """What libvirt tells of a guest: panic, watchdog, I/O error, reset, shutdown.
+    """What libvirt tells of a guest: panic, watchdog, I/O error, reset, shutdown, its agent coming and going.
 
     `begin_loop` must have been called before the guest's connection was opened.
     """
@@ -161,6 +161,7 @@ class LibvirtSource:
             (virt.VIR_DOMAIN_EVENT_ID_REBOOT, self._reset),
             (virt.VIR_DOMAIN_EVENT_ID_WATCHDOG, self._watchdog),
             (virt.VIR_DOMAIN_EVENT_ID_IO_ERROR, self._io_error),
+            (virt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._agent),
         )
         numbers = [connection.domainEventRegisterAny(domain, kind, hear, None) for kind, hear in kinds]
         try:
@@ -192,6 +193,13 @@ class LibvirtSource:
 
     def _io_error(self, _connection: Any, _domain: Any, path: str, device: str, action: int, _opaque: Any) -> None:
         self._tell("io-error", f"I/O error on {device} ({Path(path).name}, action {action})")
+
+    def _agent(self, _connection: Any, _domain: Any, state: int, _reason: int, _opaque: Any) -> None:
+        """Tell of the guest's agent: that it goes may be an update, or somebody who does not want to be asked."""
+        if state == virt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED:
+            self._tell("agent-connected", "the guest's agent opened its channel")
+        elif state == virt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_DISCONNECTED:
+            self._tell("agent-disconnected", "the guest's agent closed its channel")
 
 
 def _life_event(event: int, detail: int) -> str | None:
