@@ -15,6 +15,7 @@ case        the one door: what notebooks, server and command line all use
 experiment  clones of one moment, A against B: the same work in each, and what came of it
 evidence    what is handed over: reports that can be run again and come out the same
 replay      the past again: find when something came about, run what was recorded once more
+trial       a guest itself taken back with a change, kept only if somebody says so in time
 rewind      store to guest: plan, in place, clone
 inside      commands and files in a guest that runs, by its agent or its console
 instant     memory and disks of one instant together: files as the guest would have read them

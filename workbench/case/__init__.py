@@ -27,13 +27,16 @@ from workbench.rewind.network_segment import Segment
 from workbench.rewind.plan import RewindPlan
 from workbench.store import PrunePlan
 from workbench.timeline.retention import Retention
+from workbench.trial.probes import CommandProbe, HttpProbe, TcpProbe
 
 __all__ = [
     "Bisection",
     "Case",
     "Clone",
+    "CommandProbe",
     "Diff",
     "Finding",
+    "HttpProbe",
     "Identity",
     "Moment",
     "Predicate",
@@ -45,6 +48,7 @@ __all__ = [
     "RewindPlan",
     "Rewound",
     "Segment",
+    "TcpProbe",
     "Tick",
     "absences",
     "build_symbols",

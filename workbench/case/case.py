@@ -41,13 +41,23 @@ from workbench.timeline import Timeline
 from workbench.timeline.current import current_capture
 from workbench.timeline.forks import forked_guests
 from workbench.timeline.links import linked
+from workbench.trial.doors import TrialsOfCase
 
 __all__ = ["Case"]
 
 _WHOLE = re.compile(r"[0-9a-f]{64}")
 
 
-class Case(MemoryOfCase, DiskOfCase, ReportsOfCase, ExperimentsOfCase, BisectOfCase, SegmentsOfCase, KeepingOfCase):
+class Case(
+    MemoryOfCase,
+    DiskOfCase,
+    ReportsOfCase,
+    ExperimentsOfCase,
+    BisectOfCase,
+    SegmentsOfCase,
+    TrialsOfCase,
+    KeepingOfCase,
+):
     """A case on disk.
 
     Parameters

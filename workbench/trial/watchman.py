@@ -1,0 +1,135 @@
+"""The watchman: a process of its own that takes a guest back from a trial that nobody committed.
+
+`python -m workbench.trial.watchman CASE ID OWNER`. It goes back when the time is over, when probes failed as often in a
+row as was said, when it is asked to, and when the process that tries it died (of a detached trial: before it was open).
+It has its own session and libvirt connection, and says "ready" before the guest is touched. It never guesses: only the
+state in the trial's file counts, and committing and going back exclude each other by that file's lock.
+
+Refuses to do anything to a trial that has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from workbench.errors import StoreError, UsageError
+from workbench.guest.connection import Guest, Hypervisor
+from workbench.trial.going_back import go_back
+from workbench.trial.probes import Probe, probe_of
+from workbench.trial.state import TrialFile, TrialStatus
+
+__all__ = ["start_watchman"]
+
+_TICK = 0.1
+_START_LIMIT = 30.0
+
+
+def start_watchman(case: Path, file: TrialFile) -> None:
+    """Start the watchman of a trial of this process.
+
+    Raises
+    ------
+    StoreError
+        If it does not come up: nothing may be tried without it.
+    """
+    words = [str(case.resolve()), file.directory.name, str(os.getpid())]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench.trial.watchman", *words],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
+    )
+    assert process.stdout is not None
+    with process.stdout as told:
+        ready, _, _ = select.select([told], [], [], _START_LIMIT)
+        if not ready or told.readline() != b"ready\n":
+            process.kill()
+            process.wait()
+            raise StoreError("the watchman of a trial did not come up", cure="Run `workbench doctor`")
+    file.note(watchman=process.pid)
+    threading.Thread(target=process.wait, name="watchman of a trial", daemon=True).start()  # or it stays a zombie
+
+
+class _Watch:
+    """What the watchman knows between two looks."""
+
+    def __init__(self, case: Path, file: TrialFile, owner: int) -> None:
+        self.case, self.file, self.owner = case, file, owner
+        self.hypervisor: Hypervisor | None = None
+        self.next_probe = 0.0
+        self.probing: threading.Thread | None = None
+        self.answer: list[str] = []
+
+    def run(self) -> None:
+        """Look until the trial has ended."""
+        while not (status := self.file.read()).ended:
+            if status.state == "undoing":
+                go_back(self.case, self.file)
+                return
+            why = self._reason(status)
+            if why:
+                with contextlib.suppress(UsageError):  # committed, or undone, at the same moment
+                    self.file.step("undoing", why=why)
+                continue
+            time.sleep(_TICK)
+
+    def _reason(self, status: TrialStatus) -> str:
+        """Return why the trial has to end now; nothing where it has not."""
+        if status.until and time.monotonic() >= status.until:
+            return f"it was not committed within {status.commit_within:g} s"
+        needed = not (status.detached and status.state == "open")
+        if needed and select.select([self.owner], [], [], 0)[0]:
+            return "the process that tried it ended"
+        return self._probed(status) if status.state == "open" else ""
+
+    def _probed(self, status: TrialStatus) -> str:
+        probe = probe_of(status.probe)
+        if probe is None or (self.probing is not None and self.probing.is_alive()):
+            return ""
+        if self.probing is not None:
+            self.probing = None
+            self.next_probe = time.monotonic() + status.every
+            wrong = self.answer.pop() if self.answer else "the probe itself failed"
+            failed = status.failed + 1 if wrong else 0
+            self.file.note(probed=status.probed + 1, failed=failed)
+            if failed >= status.failures:
+                return f"{failed} probes failed in a row: {wrong}"
+        elif time.monotonic() >= self.next_probe:
+            self.probing = threading.Thread(target=self._probe, args=(probe, status), daemon=True)
+            self.probing.start()
+        return ""
+
+    def _probe(self, probe: Probe, status: TrialStatus) -> None:
+        self.answer.append(probe.check(lambda: self._guest(status)))
+
+    def _guest(self, status: TrialStatus) -> Guest:
+        self.hypervisor = self.hypervisor or Hypervisor(status.uri)
+        return self.hypervisor.guest(status.guest)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Watch over a trial: `watchman.py CASE ID OWNER`."""
+    case, name, pid = arguments
+    try:
+        owner = os.pidfd_open(int(pid))
+    except ProcessLookupError:
+        return  # it died before its watchman was up: nothing was done yet
+    watch = _Watch(Path(case), TrialFile(Path(case) / "trials" / name), owner)
+    with contextlib.suppress(OSError):
+        os.write(1, b"ready\n")
+    watch.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
