@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import workbench
-from workbench.case import Case, Rewound
+from workbench.case import Case, Quiesce, Rewound
 from workbench.errors import (
     ConfirmationError,
     GuestNotFoundError,
@@ -263,22 +263,24 @@ def test_a_recordings_captures_are_moments(pair, monkeypatch) -> None:
     newest, asked = local.moment(), []
     taken = {"capture": newest.id, "time_ns": newest.record.time_ns}
 
-    def capture(_caller: object, *words: object) -> dict[str, Any]:
-        asked.append(words)
-        return taken
+    def capture(_caller: object, *words: object, quiesce: bool) -> dict[str, Any]:
+        asked.append((*words, quiesce))
+        return {**taken, "consistency": "crash", "consistency_why": ""}
 
     def event(_caller: object, guest: str, body: dict[str, Any]) -> dict[str, Any]:
         asked.append((guest, body["name"], body["reason"]))
-        return {"taken": len(asked) < 3, "why": "debounce", **(taken if len(asked) < 3 else {})}
+        return {"taken": len(asked) < 4, "why": "debounce", **(taken if len(asked) < 4 else {})}
 
     monkeypatch.setattr(offered.service, "capture", capture)
     monkeypatch.setattr(offered.service, "event", event)
     recording = remote.record("demo")
     assert recording.capture("why", mark="m").record == newest.record
+    assert recording.capture("quiet", quiesce=Quiesce()).record == newest.record
     assert recording.request("why", mark="e")["capture"] == newest.id
     with pytest.raises(UsageError, match="held back"):
         recording.capture("why", mode=CaptureMode.EVENT)
-    assert asked == [("demo", "why", "m"), ("demo", "e", "why"), ("demo", "request", "why")]
+    by_hand = [("demo", "why", "m", False), ("demo", "quiet", None, True)]
+    assert asked == [*by_hand, ("demo", "e", "why"), ("demo", "request", "why")]
 
 
 def test_a_rewind_is_followed_to_its_end(pair, monkeypatch) -> None:
