@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from workbench.bench.bisecting import bisecting
-from workbench.bench.clones import clone_memory, clone_small_and_large
+from workbench.bench.clones import clone_first_command, clone_memory, clone_small_and_large
 from workbench.bench.disks import disks
 from workbench.bench.downtime import downtime
 from workbench.bench.forensics import forensics
@@ -45,6 +45,7 @@ FIGURES: dict[str, Callable[[Bench], Sequence[Result]]] = {
     "slowdown": slowdown,
     "rewind": downtime,
     "clone": clone_small_and_large,
+    "clone-command": clone_first_command,
     "share": clone_memory,
     "storage": storage,
     "history": resolving,

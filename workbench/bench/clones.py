@@ -21,7 +21,7 @@ from workbench.case import Case, Clone
 from workbench.demo import DemoGuest
 from workbench.demo.supervisor import Supervisor
 
-__all__ = ["clone_memory", "clone_small_and_large"]
+__all__ = ["clone_first_command", "clone_memory", "clone_small_and_large"]
 
 _CLONES = 8
 _SETTLE = 5.0
@@ -65,6 +65,28 @@ def _measure(bench: Bench, memory_mib: int, reach: float) -> Result:
 def clone_small_and_large(bench: Bench) -> list[Result]:
     """Measure clones of a small and a large guest."""
     return [_measure(bench, 512, 1.0), _measure(bench, bench.large_mib, 2.0)]
+
+
+def clone_first_command(bench: Bench) -> list[Result]:
+    """Measure clones of a small and a large guest to the first command that they have carried out, by their agent."""
+    return [_first_command(bench, 512, 0.7), _first_command(bench, bench.large_mib, 1.0)]
+
+
+def _first_command(bench: Bench, memory_mib: int, reach: float) -> Result:
+    with bench.guest("command", memory_mib, agent=True) as guest:
+        with bench.recording(guest) as (case, recording):
+            recording.capture("bench")
+            answered, running = [], []
+            for _ in range(bench.count(6, 2)):
+                began = time.monotonic()
+                with case.moment("latest").clone() as clone:
+                    running.append(time.monotonic() - began)
+                    clone.run("true", how="agent").check()
+                    answered.append(time.monotonic() - began)
+        how = "from the call to the end of `clone.run` by the guest agent"
+        peer = measured("virsh restore", how, partial(virsh.restore_seconds, guest, bench.count(3, 1)))
+    note = f"running after {statistics.median(running):.2f} s; virsh restore is to an answer on another channel"
+    return Result(f"clone's first command, {memory_mib} MiB", "s", reach, tuple(answered), how, (peer,), note)
 
 
 def _rollup(pid: int) -> dict[str, int]:

@@ -45,9 +45,9 @@ class Bench:
         return 1024 if self.quick else 4096
 
     @contextmanager
-    def guest(self, figure: str, memory_mib: int = 512) -> Iterator[DemoGuest]:
+    def guest(self, figure: str, memory_mib: int = 512, *, agent: bool = False) -> Iterator[DemoGuest]:
         """Boot a guest that ends with the body."""
-        spec = DemoSpec(f"bench-{figure}-{memory_mib}-{os.getpid()}", memory_mib=memory_mib)
+        spec = DemoSpec(f"bench-{figure}-{memory_mib}-{os.getpid()}", memory_mib=memory_mib, agent=agent)
         with DemoGuest.boot(spec, self.uri, self.place / spec.name) as guest:
             yield guest
 

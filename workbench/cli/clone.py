@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
+from workbench.cli import inside
 from workbench.cli.output import Output
 from workbench.cli.table import Column
 from workbench.cli.text import inert, short, when
@@ -41,6 +42,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     gone.add_argument("names", metavar="NAME", nargs="*", help="names or UUIDs")
     gone.add_argument("--all", action="store_true", help="all clones of the case")
     gone.set_defaults(run=run_remove)
+    inside.add(acts, common)
 
 
 def run_start(arguments: argparse.Namespace, output: Output) -> int:

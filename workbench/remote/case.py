@@ -347,6 +347,14 @@ class RemoteCase(Case):
         """Refuse: a service does not hand them out."""
         self._refuse(f"experiment {identity[:12]} is found where the case is", "Ask on the service's host.")
 
+    def trial(self, *_asked: Any, **_options: Any) -> NoReturn:
+        """Refuse: whoever takes a guest back has to be on its host."""
+        self._refuse("a trial is made where the case is", "Run `workbench trial` on the service's host.")
+
+    def trials(self) -> NoReturn:
+        """Refuse: a service does not hand them out."""
+        self._refuse("trials are found where the case is", "Ask on the service's host.")
+
     def report(self, *_asked: Any, **_options: Any) -> NoReturn:
         """Refuse: a report names a case that can be opened again."""
         self._refuse("a report is made where the case is", "Run `workbench report` on the service's host.")

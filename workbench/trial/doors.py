@@ -5,20 +5,28 @@ Refuses to load what works on guests before it is asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.guest.connection import Hypervisor
+from workbench.model import CaptureRecord
 from workbench.progress import Progress, silent
 from workbench.rewind.plan import RewindPlan
 from workbench.store import CaseStore
 
 if TYPE_CHECKING:
-    from workbench.case.moment import Moment
     from workbench.trial.probes import Probe
     from workbench.trial.trial import Trial
     from workbench.trial.variant import Variant
 
-__all__ = ["TrialsOfCase"]
+__all__ = ["AMoment", "TrialsOfCase"]
+
+
+class AMoment(Protocol):
+    """A moment of a case."""
+
+    @property
+    def record(self) -> CaptureRecord:
+        """Its capture."""
 
 
 class TrialsOfCase:
@@ -31,13 +39,13 @@ class TrialsOfCase:
         """The connection to the guests."""
         raise NotImplementedError
 
-    def moment(self, when: str = "latest", guest: str | None = None) -> Moment:
+    def moment(self, when: str = "latest", guest: str | None = None) -> Any:
         """Return the moment that `when` names."""
         raise NotImplementedError
 
     def trial(
         self,
-        when: str | Moment | RewindPlan,
+        when: str | AMoment | RewindPlan,
         variant: Variant = None,
         *,
         commit_within: float,
