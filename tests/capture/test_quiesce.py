@@ -154,10 +154,12 @@ def test_an_agent_that_hangs_while_all_is_frozen_is_asked_until_it_thaws(
         facts = freeze.facts()
         assert (facts["consistency"], facts["frozen"], facts["frozen_ns"]) == ("crash", True, None)
         assert "the guard goes on" in facts["consistency_why"]
+        stays = begun.session.guard._process
     with case.record(guest.name) as begun:  # the guard that stays for the thaw is in nobody's way
         begun.capture("meanwhile")
     guest.run("killall -CONT qemu-ga")
     assert eventually(lambda: status(agent) == "thawed", 30), "nobody thawed it"
+    assert eventually(lambda: stays.poll() is not None, 30), "the guard that stayed does not end"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ farewell, or when a pause outlasts its limit:
 - then whatever of ours is left in QEMU is swept.
 
 It shares the claim on the guest until it has done so: a session that began earlier would have its own pause ended and
-its jobs swept. It gives the claim back before a recovery, which takes it, and where only a thaw is left to be done.
+its jobs swept. It gives the claim back before a recovery, which takes it, and where no agent answers a
+thaw that is left.
 
 Refuses to touch a guest that it was not armed for: a pause or a freeze made by somebody else stays.
 """
@@ -50,6 +51,8 @@ _LOOKS_AFTER_DEATH = 20
 _TRY_AFTER_DEATH = 60.0
 """Seconds for which a resume that fails is tried again, where nobody is left to be told."""
 _TRY_AGAIN = 0.05
+_SETTLE = 3.0
+"""Seconds for which a thaw keeps the claim: a session that began earlier would have its own freeze ended by it."""
 _START_LIMIT = 30.0
 _ANSWER_LIMIT = 10.0
 
@@ -274,9 +277,13 @@ class _Watch:
         if self.thawing is None or self.thawing.settled:
             self.thawing = Thawing(Agent(self.guest))
 
-    def _stay_for_the_thaw(self) -> None:
-        if self.thawing is not None and not self.thawing.settled:
+    def _release_unless_settled(self) -> None:
+        """Wait a little for a thaw that is under way; one that no agent answers needs no claim."""
+        if self.thawing is not None and not self.thawing.wait(_SETTLE):
             self.claim.close()
+
+    def _stay_for_the_thaw(self) -> None:
+        if self.thawing is not None:
             self.thawing.wait()
 
     def _receive(self) -> bytes:
@@ -306,6 +313,7 @@ class _Watch:
         elif "bye" in message:
             if self.freezing:
                 self._thaw()
+            self._release_unless_settled()
             self._answer({"stays": self.thawing is not None and not self.thawing.settled})
         return "bye" in message
 
@@ -338,6 +346,7 @@ class _Watch:
         if self.freezing:
             self._thaw()
         self._put_right()
+        self._release_unless_settled()
         self._stay_for_the_thaw()
 
     def _put_right(self) -> None:

@@ -105,9 +105,10 @@ class Thawing:
         """Whether it has come to its end."""
         return not self._thread.is_alive()
 
-    def wait(self) -> None:
-        """Wait for its end."""
-        self._thread.join()
+    def wait(self, limit: float | None = None) -> bool:
+        """Wait for its end, for so many seconds or for ever; tell whether it came."""
+        self._thread.join(limit)
+        return self.settled
 
     def _run(self) -> None:
         looks, pause = 0, _PAUSE
