@@ -55,11 +55,19 @@ def log_in(terminal: Terminal, lines: Lines, name: str, login: Login | None) -> 
         if asked is None:  # a user without a password
             return True
     terminal.write(password)
-    time.sleep(0.5)
-    while time.monotonic() < until:
-        if not lines.unfinished.rstrip().lower().endswith(b"password:"):
-            break
-        time.sleep(0.05)
-    if prompt(lines, 3.5) == "login":  # a wrong password is told after three seconds
+    if not _taken(lines, until):
         raise GuestError(f"{name} does not take the login of {login[0]!r}", cure="Give another login=(user, password)")
     return True
+
+
+def _taken(lines: Lines, until: float) -> bool:
+    """Tell whether a shell's prompt follows on the password; a wrong one brings another login, after some seconds."""
+    time.sleep(0.3)  # until the question for the password has ended
+    while time.monotonic() < until:
+        rest = lines.unfinished.strip()
+        if _LOGIN.search(rest):
+            return False
+        if rest and not _PASSWORD.search(rest):
+            return True
+        time.sleep(0.05)
+    return True  # a shell without a prompt, perhaps: the conversation will tell
