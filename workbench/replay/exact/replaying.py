@@ -75,8 +75,8 @@ class Replay:
         Begin at the last kept waypoint before this instruction.
     timeout : float, optional
         Seconds that one way to a stop may take; by default a minute more than the instructions could take.
-    debugger : Path, optional
-        A unix socket at which QEMU waits for gdb.
+    debugger : str
+        The name of a unix socket in `run` at which QEMU waits for gdb; empty for none.
     verified : bool
         Whether the caller has held the files against their digests a moment ago.
 
@@ -94,7 +94,7 @@ class Replay:
         *,
         near: int = 0,
         timeout: float | None = None,
-        debugger: Path | None = None,
+        debugger: str = "",
         verified: bool = False,
     ) -> None:
         self.place, self.timeout = place, timeout
@@ -109,15 +109,18 @@ class Replay:
             shutil.rmtree(self.run, ignore_errors=True)
             raise
 
-    def _start(self, debugger: Path | None) -> ExactQemu:
+    def _start(self, debugger: str) -> ExactQemu:
         found, begun = self.description, self.begun
         images.copy_run(self.place, self.run, disk=found.disk, source=begun.place if begun else None)
         words = qemu_arguments(
             found.machine, self.place, self.run, found.id, "replay",
             disk=found.disk, snapshot=begun.tag if begun else found.snapshot,
         )  # fmt: skip
-        if debugger is not None:
-            words += ["-chardev", f"socket,id=gdb,server=on,wait=off,path={str(debugger).replace(',', ',,')}"]
+        if debugger:
+            words += [
+                "-chardev",
+                f"socket,id=gdb,server=on,wait=off,path={str(self.run / debugger).replace(',', ',,')}",
+            ]
             words += ["-gdb", "chardev:gdb"]
         return ExactQemu([*words, "-S"], self.run, found.id, found.machine.name)
 
