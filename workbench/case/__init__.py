@@ -20,6 +20,8 @@ from workbench.guest.doctor import Finding
 from workbench.inquiry.answer import absences
 from workbench.inside.ran import Ran
 from workbench.replay.bisect import Bisection
+from workbench.replay.exact.doors import ExactRecording
+from workbench.replay.exact.machine import Machine
 from workbench.replay.predicates import Predicate, file_exists, plugin_reports, process_runs
 from workbench.rewind.identity import Identity
 from workbench.rewind.in_place import Rewound
@@ -35,9 +37,11 @@ __all__ = [
     "Clone",
     "CommandProbe",
     "Diff",
+    "ExactRecording",
     "Finding",
     "HttpProbe",
     "Identity",
+    "Machine",
     "Moment",
     "Predicate",
     "PrunePlan",

@@ -30,6 +30,7 @@ from workbench.memory.doors import MemoryOfCase
 from workbench.model import CaptureId, CaptureRef, GuestRecord, Mark
 from workbench.progress import Progress, silent
 from workbench.replay.doors import BisectOfCase
+from workbench.replay.exact.doors import ExactOfCase
 from workbench.rewind.clone import CloneRecord, list_clones, remove_clone, start_clone
 from workbench.rewind.doors import SegmentsOfCase
 from workbench.rewind.identity import Clock, Identity
@@ -54,6 +55,7 @@ class Case(
     ReportsOfCase,
     ExperimentsOfCase,
     BisectOfCase,
+    ExactOfCase,
     SegmentsOfCase,
     TrialsOfCase,
     KeepingOfCase,

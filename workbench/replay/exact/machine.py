@@ -158,7 +158,7 @@ def qemu_arguments(
     words = ["-uuid", uuid, "-machine", machine.machine, "-accel", "tcg", "-smp", "1", "-cpu", machine.cpu]
     words += ["-m", str(machine.memory_mib), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     words += ["-icount", f"shift={machine.shift},rr={mode},rrfile={_comma(run / LOG)},rrsnapshot={snapshot}"]
-    # Loading its state waits for the vCPU, which waits for the replay lock that the loader holds: seen on 7.2, for ever.
+    # QEMU 7.2 never comes back from loading kvmvapic: it waits for the vCPU, and that for the loader's replay lock.
     words += ["-global", "apic-common.vapic=off"]
     words += ["-kernel", str(source / "kernel"), "-append", machine.kernel_line]
     if (source / "initrd").exists():
