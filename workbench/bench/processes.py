@@ -1,0 +1,87 @@
+"""Memory and descriptors of processes, and whether they rise, for the soak.
+
+Linux's /proc: `smaps_rollup` (Pss: what is shared counts in parts), `fd`, `task/*/children`. Refuses to take noise for
+a leak: what is held for the time of a capture goes away, what leaks stays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Sample", "children", "command", "leaked", "rise", "sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at a process.
+
+    Attributes
+    ----------
+    at : float
+        Seconds, of a steady clock.
+    pss : int
+        Bytes, of the process and its children.
+    descriptors : int
+        Open files of the process.
+    """
+
+    at: float
+    pss: int
+    descriptors: int
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, of all of its threads."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, task.read_text().split())
+        except OSError:  # the thread ended
+            continue
+    return found
+
+
+def command(pid: int) -> str:
+    """Return a process's words; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def sample(pid: int, at: float, *, family: bool = False) -> Sample:
+    """Look at a process, with `family` at the memory of its children too."""
+    pss = sum(_pss(each) for each in [pid, *(children(pid) if family else [])])
+    return Sample(at, pss, len(os.listdir(f"/proc/{pid}/fd")))
+
+
+def _pss(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
+
+
+def rise(samples: Sequence[Sample]) -> float:
+    """Return by how many bytes memory rose over the second half: by the line of least squares through it."""
+    late = samples[len(samples) // 2 :]
+    if len(late) < 3:
+        return 0.0
+    middle = sum(each.at for each in late) / len(late)
+    mean = sum(each.pss for each in late) / len(late)
+    spread = sum((each.at - middle) ** 2 for each in late)
+    slope = sum((each.at - middle) * (each.pss - mean) for each in late) / spread if spread else 0.0
+    return slope * (late[-1].at - late[0].at)
+
+
+def leaked(samples: Sequence[Sample]) -> int:
+    """Return how many descriptors stayed open: the fewest of the last third less the fewest of the second."""
+    third = len(samples) // 3
+    if not third:
+        return 0
+    second, last = samples[third : 2 * third], samples[2 * third :]
+    return min(each.descriptors for each in last) - min(each.descriptors for each in second)
