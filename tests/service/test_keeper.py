@@ -56,7 +56,9 @@ def keeper(kept: DemoGuest, case: Case) -> Iterator[Keeper]:
 def test_a_guest_is_recorded_and_its_status_says_how(keeper: Keeper, case: Case, kept: DemoGuest) -> None:
     status = until(lambda: keeper.status() if keeper.status().captures >= 3 else None)
     assert (status.guest, status.state, status.health) == (kept.name, "recording", "well")
-    assert status.last_capture == case.moment("latest").id or status.captures < len(case.store.captures(case.guest().id))
+    assert status.last_capture == case.moment("latest").id or status.captures < len(
+        case.store.captures(case.guest().id)
+    )
     assert status.pause_p50_ms is not None
     assert 0 < status.pause_p50_ms <= status.pause_p95_ms
     assert status.rpo_achieved_s is not None

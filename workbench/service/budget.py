@@ -200,7 +200,8 @@ class Budget:
             self._forget(now)
             used = {name: sum(use.of(name) for _, _, use, _ in self._taken) / _WINDOW_S for name in self._limits}
             stretched = sum(each.stretch > 1 for each in self._guests.values())
-            return BudgetState(*self._limits.values(), used["cpu"], used["bandwidth"], stretched)
+            limits = self._limits
+            return BudgetState(limits["cpu"], limits["bandwidth"], used["cpu"], used["bandwidth"], stretched)
 
     def _allotment(self, guest: str) -> Allotment:
         known = self._guests[guest]
