@@ -26,6 +26,8 @@ from workbench.cli import (
     lifelines,
     marks,
     prune,
+    record,
+    replay,
     report,
     rewind,
     serve,
@@ -147,6 +149,8 @@ def _build_parser() -> argparse.ArgumentParser:
         clone,
         trial,
         experiment,
+        record,
+        replay,
         prune,
         check,
     ):
