@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 # Whoever only reads cases needs neither root nor a package of the system's beside Python.
 READER := .venv/.reader
 
-.PHONY: demo lab test bench check setup system image interactive clean help
+.PHONY: demo lab test bench soak check setup system image interactive clean help
 
 help:
 	@sed -n 's/^# \(.*\)/\1/p; s/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | head -20
@@ -25,6 +25,9 @@ test: setup interactive check ## every check, every test, on real guests
 
 bench: setup ## measure captures, rewinds and the store
 	$(BIN)/python -m workbench.bench
+
+soak: setup ## record two guests for ten minutes by the service, and see what holds
+	$(BIN)/python -m workbench.bench.soak
 
 check: $(STAMP) ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

@@ -5,6 +5,9 @@ Refuses bodies over the limit while they arrive, and has no page, no CORS header
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,8 +24,8 @@ _PARTS = 50
 """How many parts of the case's files may be read for every other request."""
 
 
-def create_app(service: Service) -> FastAPI:
-    """Return the application over a service, which the caller starts and closes."""
+def create_app(service: Service, clock: Callable[[], float] = time.monotonic) -> FastAPI:
+    """Return the application over a service, which the caller starts and closes; `clock` is that of rate limits."""
     app = FastAPI(
         title="rewind workbench",
         version=workbench.__version__,
@@ -32,8 +35,8 @@ def create_app(service: Service) -> FastAPI:
         responses=ANSWERS,
     )
     app.state.service = service
-    app.state.limit = RateLimit(service.settings.limits.requests_per_minute)
-    app.state.reading = RateLimit(_PARTS * service.settings.limits.requests_per_minute)
+    app.state.limit = RateLimit(service.settings.limits.requests_per_minute, clock)
+    app.state.reading = RateLimit(_PARTS * service.settings.limits.requests_per_minute, clock)
     app.state.contents = Contents(service.settings.case)
     app.include_router(acts.router)
     app.include_router(looks.router)

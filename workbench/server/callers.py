@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
@@ -47,17 +48,20 @@ class RateLimit:
     Parameters
     ----------
     per_minute : int
+    clock : callable
+        Gives seconds, of a steady clock.
     """
 
-    def __init__(self, per_minute: int) -> None:
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = per_minute / 60
         self._burst = max(1.0, per_minute / 10)
+        self._clock = clock
         self._lock = threading.Lock()
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, name: str) -> float:
         """Take one request of a caller; returns 0, or the seconds after which to come again."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             left, at = self._left.pop(name, (self._burst, now))
             left = min(self._burst, left + (now - at) * self._rate)
