@@ -31,7 +31,7 @@ from workbench.model import CaptureId, CaptureRef, GuestRecord, Mark
 from workbench.progress import Progress, silent
 from workbench.replay.doors import BisectOfCase
 from workbench.replay.exact.doors import ExactOfCase
-from workbench.rewind.clone import CloneRecord, list_clones, remove_clone, start_clone
+from workbench.rewind.clone import CloneRecord, find_clone, list_clones, remove_clone, start_clone
 from workbench.rewind.doors import SegmentsOfCase
 from workbench.rewind.identity import Clock, Identity
 from workbench.rewind.in_place import Rewound
@@ -324,5 +324,15 @@ class Case(
         return [Clone(self, record) for record in list_clones(self.store)]
 
     def remove_clone(self, name: str) -> CloneRecord:
-        """Destroy a clone and its files; only clones of this case can be named."""
-        return remove_clone(self.hypervisor, self.store, name)
+        """Destroy a clone and its files; only clones of this case can be named.
+
+        Raises
+        ------
+        UsageError
+            If the case has no clone of that name or UUID; no libvirt is needed to say so.
+        GuestError
+            If libvirt does not end it: its files are still there.
+        """
+        clone = find_clone(self.store, name)
+        remove_clone(self.hypervisor, self.store, clone)
+        return clone

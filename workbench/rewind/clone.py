@@ -27,7 +27,7 @@ from workbench.guest.lend import lend, qemu_user
 from workbench.guest.steps import pause
 from workbench.model import CaptureId, RegionKind
 from workbench.progress import Progress, silent
-from workbench.rewind.clone_record import CloneRecord, clone_sockets, describe, list_clones
+from workbench.rewind.clone_record import CloneRecord, clone_sockets, describe, find_clone, list_clones
 from workbench.rewind.domain import clone_owner, clone_xml
 from workbench.rewind.identity import Change, Clock, Identity, carry_out, plan_change, with_macs
 from workbench.rewind.images import content_image, overlay
@@ -40,7 +40,7 @@ from workbench.rewind.start import resume, start_moment
 from workbench.rewind.thawing import NOT_YET, comes_up_frozen, thaw_moment
 from workbench.store import CaptureView, CaseStore
 
-__all__ = ["CloneRecord", "list_clones", "remove_clone", "start_clone"]
+__all__ = ["CloneRecord", "find_clone", "list_clones", "remove_clone", "start_clone"]
 
 _NO_MAPPING: set[str] = set()
 """Connections on which mapping failed and writing did not, so that not every clone is started twice."""
@@ -253,24 +253,20 @@ def _make_disks(store: CaseStore, view: CaptureView, directory: Path) -> dict[st
     return overlays
 
 
-def remove_clone(hypervisor: Hypervisor, store: CaseStore, name: str) -> CloneRecord:
+def remove_clone(hypervisor: Hypervisor, store: CaseStore, clone: CloneRecord) -> None:
     """Destroy a clone and its files; a domain that does not say of itself that it is this case's clone is left alone.
 
     Raises
     ------
     UsageError
-        If the case has no clone of that name or UUID, or the domain of that UUID is not one; nothing was done.
+        If the domain of that UUID is not one, or the clone was started on another connection, where it may run; nothing
+        was done.
     GuestError
         If libvirt does not end it: its files are still there.
     """
-    for clone in list_clones(store):
-        if name in (clone.name, clone.uuid):
-            _end(hypervisor, store, clone)
-            shutil.rmtree(clone.sockets, ignore_errors=True)
-            shutil.rmtree(store.path / "clones" / clone.uuid)
-            return clone
-    known = ", ".join(each.name for each in list_clones(store)) or "none"
-    raise UsageError(f"no clone {name!r} in this case", known=known)
+    _end(hypervisor, store, clone)
+    shutil.rmtree(clone.sockets, ignore_errors=True)
+    shutil.rmtree(store.path / "clones" / clone.uuid)
 
 
 def _end(hypervisor: Hypervisor, store: CaseStore, clone: CloneRecord) -> None:
@@ -281,4 +277,11 @@ def _end(hypervisor: Hypervisor, store: CaseStore, clone: CloneRecord) -> None:
         with translate(f"ending the clone {clone.name}"):
             guest.domain.destroy()
     except (GuestNotFoundError, GuestGoneError):
-        return
+        # A stranger's case may name any connection, so the one that it names is never opened here.
+        if clone.uri != hypervisor.uri:
+            raise UsageError(
+                f"the clone {clone.name} was started on another connection and may run there",
+                expected=clone.uri,
+                found=hypervisor.uri,
+                cure="Open the case with that connection (--connect), or remove the clone's directory",
+            ) from None

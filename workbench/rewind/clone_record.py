@@ -1,23 +1,41 @@
 """What is written down of a clone: `clone.json` in its directory, by which any process finds, lists and removes it.
 
-A case may be a stranger's: refuses a description that does not fit where it lies.
+A case may be a stranger's: refuses a description that does not fit where it lies, or says what no clone of ours could
+have been. It is put in its place whole, so that whoever lists clones (a prune keeps their moments) misses none.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
+import stat
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from workbench.errors import UsageError, WorkbenchError
 from workbench.model import CaptureId
+from workbench.rewind.identity import told_identity
+from workbench.rewind.network import network_of
+from workbench.rewind.network_segment import Segment
 from workbench.store import CaseStore
 
-__all__ = ["CloneRecord", "clone_sockets", "describe", "list_clones"]
+__all__ = ["CloneRecord", "clone_sockets", "describe", "find_clone", "list_clones"]
 
 _RECORD = "clone.json"
+_LARGEST = 1 << 16
+"""Bytes of a description."""
+_LONGEST = 255
+"""Characters of a domain's name: libvirt names files after it."""
+_CAPTURE = re.compile(r"[0-9a-f]{64}")
+_END_OF_TIME = 1 << 63
+_LONG_START = 1e6
+"""Seconds; no clone took longer to start."""
+_NONSENSE = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, OSError, WorkbenchError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +57,14 @@ class CloneRecord:
         From the call to running.
     memory : str
         "mapped": its main memory is a file that all clones of the moment share until they write; "written": its own.
+    network : str
+        "none", "as-guest" or "shared".
+    segment : str
+        The segment that it is on, where it shares one.
+    identity : mapping of str to str
+        What is new: of hostname, mac, machine_id and address those that are.
+    clock : str
+        "kept": it went on from the moment; "now": it was set to the present.
     thaw : str
         Of a moment with frozen file systems: "thawed", "frozen still: ..." and why, "not yet: ..." where it stands.
     """
@@ -65,34 +91,78 @@ def clone_sockets(identity: str) -> Path:
 
 
 def describe(record: CloneRecord) -> None:
-    """Write a description."""
-    (Path(record.directory) / _RECORD).write_text(json.dumps(asdict(record)))
+    """Write a description, in the place of the one that is there."""
+    path = Path(record.directory) / _RECORD
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(asdict(record)))
+    new.replace(path)
 
 
 def list_clones(store: CaseStore) -> list[CloneRecord]:
     """Return the clones of a case, oldest first; a directory without a description is one that never came up."""
     found = []
     for path in (store.path / "clones").glob(f"*/{_RECORD}"):
-        with contextlib.suppress(ValueError, TypeError, OSError):
+        with contextlib.suppress(*_NONSENSE):
             found.append(_read(path))
     return sorted(found, key=lambda clone: clone.started_ns)
 
 
+def find_clone(store: CaseStore, name: str) -> CloneRecord:
+    """Return the clone of a name or UUID.
+
+    Raises
+    ------
+    UsageError
+        If the case has none.
+    """
+    there = list_clones(store)
+    for clone in there:
+        if name in (clone.name, clone.uuid):
+            return clone
+    raise UsageError(f"no clone {name!r} in this case", known=", ".join(each.name for each in there) or "none")
+
+
 def _read(path: Path) -> CloneRecord:
     """Read a description that a stranger may have written: what it says must fit where it lies."""
-    told = json.loads(path.read_text())
-    record = CloneRecord(
-        str(told["name"]),
-        str(uuid.UUID(path.parent.name)),
-        str(told["uri"]),
-        CaptureId(str(told["capture"])),
-        str(path.parent),
-        str(clone_sockets(path.parent.name)),
-        int(told["started_ns"]),
-        float(told["seconds"]),
-        "mapped" if told.get("memory") == "mapped" else "written",
-        thaw=str(told.get("thaw", ""))[:500],
-    )
-    if told["uuid"] != record.uuid:
+    told, place = _told(path), path.parent
+    if str(uuid.UUID(place.name)) != place.name or told["uuid"] != place.name:
         raise ValueError("the description is another clone's")
-    return record
+    if not _CAPTURE.fullmatch(told["capture"]):
+        raise ValueError("a clone of no capture")
+    network = network_of(str(told.get("network", "none")))
+    return CloneRecord(
+        str(told["name"])[:_LONGEST],
+        place.name,
+        str(told["uri"])[:_LARGEST],
+        CaptureId(told["capture"]),
+        str(place),
+        str(clone_sockets(place.name)),
+        int(_within(told["started_ns"], _END_OF_TIME)),
+        float(_within(told["seconds"], _LONG_START)),
+        "mapped" if told.get("memory") == "mapped" else "written",
+        network,
+        Segment(place.parent.parent, told["segment"]).name if network == "shared" else "",
+        told_identity(told.get("identity", {})),
+        "now" if told.get("clock") == "now" else "kept",
+        str(told.get("thaw", ""))[:500],
+    )
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """Return the object that a plain file of a plain directory holds; anything else there is a stranger's."""
+    if path.parent.is_symlink():
+        raise ValueError("a clone's directory lies somewhere else")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("a description that is no file")
+        told = json.loads(file.read(_LARGEST))
+    if not isinstance(told, dict):
+        raise TypeError("a description that is no object")
+    return told
+
+
+def _within(number: float, end: float) -> float:
+    if not 0 <= number < end:
+        raise ValueError("an impossible number")
+    return number

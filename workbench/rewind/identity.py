@@ -25,7 +25,7 @@ from workbench.guest.connection import Guest
 from workbench.inside.login import Login
 from workbench.inside.run import run_in
 
-__all__ = ["Change", "Clock", "Identity", "carry_out", "plan_change", "with_macs"]
+__all__ = ["Change", "Clock", "Identity", "carry_out", "plan_change", "told_identity", "with_macs"]
 
 Clock = Literal["kept", "now"]
 _HOSTNAME = re.compile(
@@ -35,6 +35,7 @@ _HOSTNAME = re.compile(
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
 """An address of one card: the lowest bit of the first byte is a group's."""
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
+_ADDRESS = re.compile(r"[0-9.]{7,15}/[0-9]{1,2}")
 _TIMEOUT = 60.0
 _STEP = 10.0
 """Seconds that a stepped clock may be off; the way in takes up to a second, a busy host more."""
@@ -119,6 +120,23 @@ def plan_change(identity: Identity | Literal["new"] | None, clock: Clock, xml: s
     if change:
         _refuse_without_a_way_in(xml)
     return change
+
+
+def told_identity(told: Mapping[str, object]) -> dict[str, str]:
+    """Return what a description says is new in a clone, where it is what `carry_out` could have told.
+
+    Raises
+    ------
+    ValueError
+        If it is nothing that a clone could have been given.
+    """
+    shapes = {"hostname": _HOSTNAME, "mac": _MAC, "machine_id": _MACHINE_ID, "address": _ADDRESS}
+    for name, value in dict(told).items():
+        if name not in shapes or not isinstance(value, str) or not shapes[name].fullmatch(value):
+            raise ValueError(f"no {name[:40]} of a clone")
+        if name == "address":
+            ipaddress.IPv4Interface(value)
+    return {name: str(told[name]) for name in shapes if name in told}
 
 
 def with_macs(xml: str, macs: Mapping[str, str]) -> str:
