@@ -28,6 +28,7 @@ __all__ = [
     "GuestError",
     "GuestGoneError",
     "GuestNotFoundError",
+    "HypervisorLostError",
     "MissingError",
     "MomentNotFoundError",
     "MonitorError",
@@ -141,6 +142,12 @@ class AgentTimeoutError(AgentError):
 
 class OutcomeUnknownError(GuestError):
     """A command was sent and no answer came: it may or may not have been done."""
+
+
+class HypervisorLostError(OutcomeUnknownError):
+    """The connection to libvirt broke: of the guest nothing is known, and what was sent may have been done."""
+
+    default_cure = "See whether libvirt's daemon runs; a new connection is needed."
 
 
 class CommandError(GuestError):

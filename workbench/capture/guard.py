@@ -10,7 +10,9 @@ farewell, or when a pause outlasts its limit:
   the recovery needs, and must not write on beside it;
 - told of a freeze, it thaws the guest's file systems at the limit, or at the death of the other end, and does not
   leave off before the agent says that they are thawed, or the guest is gone: also after a farewell;
-- then whatever of ours is left in QEMU is swept.
+- then whatever of ours is left in QEMU is swept;
+- where libvirt itself is gone, all of this waits for another daemon: a guest is gone only when its QEMU is. A farewell
+  in a pause whose end could not be told is taken for the death that it is to the guest.
 
 It shares the claim on the guest until it has done so: a session that began earlier would have its own pause ended and
 its jobs swept. It gives the claim back before a recovery, which takes it, and where no agent answers a
@@ -36,12 +38,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.capture.thaw import Thawing
-from workbench.errors import CaptureError, GuestError, GuestGoneError, WorkbenchError
+from workbench.errors import CaptureError, GuestError, GuestGoneError, HypervisorLostError, WorkbenchError
 from workbench.guest.agent import Agent
 from workbench.guest.claim import Claim
-from workbench.guest.connection import Guest, Hypervisor
+from workbench.guest.connection import Guest
 from workbench.guest.disks import resume_after_io_error
 from workbench.guest.leftovers import sweep
+from workbench.guest.reach import Reach
 
 __all__ = ["Guard", "GuardThaw"]
 
@@ -51,6 +54,9 @@ _LOOKS_AFTER_DEATH = 20
 _TRY_AFTER_DEATH = 60.0
 """Seconds for which a resume that fails is tried again, where nobody is left to be told."""
 _TRY_AGAIN = 0.05
+_LOOK_FOR_LIBVIRT = 0.2
+_RECOVERIES = (1.0, 2.0, 5.0, 10.0, 0.0)
+"""Seconds after a recovery that failed before it is run again: it can be run at any time."""
 _SETTLE = 3.0
 """Seconds for which a thaw keeps the claim: a session that began earlier would have its own freeze ended by it."""
 _START_LIMIT = 30.0
@@ -181,7 +187,7 @@ class Guard:
         return GuardThaw(answer["began_ns"], answer["count"], answer["settled"])
 
     def close(self) -> None:
-        """Say farewell; the guard sweeps nothing and ends, or stays alone until it has thawed what it took over."""
+        """Say farewell; the guard sweeps nothing and ends, or stays alone until it has put right what it took over."""
         stays = False
         with contextlib.suppress(CaptureError):
             self._send({"bye": True})
@@ -229,17 +235,31 @@ def _acted() -> CaptureError:
 class _Watch:
     """The guard's own side: what it was last told, and what it does."""
 
-    def __init__(self, channel: socket.socket, guest: Guest, watched: int, claim: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, reach: Reach, watched: int, claim: socket.socket) -> None:
         self.channel = channel
-        self.guest = guest
+        self.reach = reach
         self.watched = watched  # a pidfd of the process that is guarded
         self.claim = claim
         self.deadline: float | None = None
         self.recovery: list[str] | None = None
         self.acted = False
+        self.lost = False  # libvirt, when it was asked last
+        self.parted = False
         self.freezing = False
         self.thaw_at: float | None = None
         self.thawing: Thawing | None = None
+        self._asked: Agent | None = None
+
+    @property
+    def guest(self) -> Guest:
+        """The guest, by a connection that lives."""
+        return self.reach.guest()
+
+    def _agent(self) -> Agent:
+        guest = self.guest
+        if self._asked is None or self._asked.guest is not guest:
+            self._asked = Agent(guest)
+        return self._asked
 
     def run(self) -> None:
         """Follow messages until a farewell or the end of the socket."""
@@ -256,8 +276,10 @@ class _Watch:
                 break
             *lines, buffer = (buffer + chunk).split(b"\n")
             if any(self._obey(json.loads(line)) for line in lines):
-                self._stay_for_the_thaw()
-                return
+                if self.deadline is None:
+                    self._stay_for_the_thaw()
+                    return
+                break
         self._after_death()
 
     def _patience(self) -> float | None:
@@ -275,7 +297,7 @@ class _Watch:
         """Begin to thaw, unless that is under way."""
         self.thaw_at = None
         if self.thawing is None or self.thawing.settled:
-            self.thawing = Thawing(Agent(self.guest))
+            self.thawing = Thawing(self._agent)
 
     def _release_unless_settled(self) -> None:
         """Wait a little for a thaw that is under way; one that no agent answers needs no claim."""
@@ -311,10 +333,12 @@ class _Watch:
         elif "thawed" in message:
             self._end_freeze(told=bool(message["thawed"]))
         elif "bye" in message:
+            self.parted = True
             if self.freezing:
                 self._thaw()
             self._release_unless_settled()
-            self._answer({"stays": self.thawing is not None and not self.thawing.settled})
+            thaws = self.thawing is not None and not self.thawing.settled
+            self._answer({"stays": thaws or self.deadline is not None})
         return "bye" in message
 
     def _guard_freeze(self, limit: float) -> bool:
@@ -355,24 +379,45 @@ class _Watch:
             return
         if self.deadline is not None:
             self._keep_running()
+        else:
+            self._until_reached()
         with contextlib.suppress(GuestError):
             if any(each.startswith("job ") for each in sweep(self.guest.monitor)):
                 resume_after_io_error(self.guest.monitor)
 
     def _recover(self) -> None:
-        """Run the recovery, with nobody beside it."""
+        """Run the recovery, with nobody beside it, and again where it fails."""
         assert self.recovery is not None
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.watched, signal.SIGKILL)
+        if not self.parted:  # one that took its leave works on nothing any more, and may be somebody's notebook
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.watched, signal.SIGKILL)
         self.claim.close()
-        subprocess.run(self.recovery, check=False, stdin=subprocess.DEVNULL)
+        for pause in _RECOVERIES:
+            self._until_reached()
+            if subprocess.run(self.recovery, check=False, stdin=subprocess.DEVNULL).returncode == 0:
+                break
+            time.sleep(pause)
         self.recovery = None
+
+    def _until_reached(self) -> None:
+        """Wait for libvirt where it is gone, as long as the guest's QEMU is there."""
+        while True:
+            try:
+                self.guest.is_running()
+            except HypervisorLostError:
+                time.sleep(_LOOK_FOR_LIBVIRT)
+            except WorkbenchError:
+                return
+            else:
+                return
 
     def _keep_running(self) -> None:
         """Resume the guest now, and again if a late `stop` of the dead process arrives."""
         began, looks = time.monotonic(), 0
         while True:
             looks += self._resume()
+            if self.lost:
+                began, looks = time.monotonic(), 0
             passed = time.monotonic() - began
             if passed >= (_WATCH_AFTER_DEATH if looks >= _LOOKS_AFTER_DEATH else _TRY_AFTER_DEATH):
                 return
@@ -380,11 +425,16 @@ class _Watch:
 
     def _resume(self) -> bool:
         """Resume the guest if it stands; tell whether it runs, or has ended."""
+        self.lost = False
         try:
-            if not self.guest.is_running():
-                self.guest.monitor.execute("cont")
+            guest = self.guest
+            if not guest.is_running():
+                guest.monitor.execute("cont")
         except GuestGoneError:
             return True
+        except HypervisorLostError:
+            self.lost = True
+            return False
         except WorkbenchError:
             return False
         return True
@@ -398,8 +448,8 @@ def main(arguments: Sequence[str]) -> None:
     except ProcessLookupError:
         return  # killed before its guard was up: it has not paused anything yet
     channel, claim = (socket.socket(fileno=int(each)) for each in (descriptor, claimed))
-    with claim, Hypervisor(uri) as hypervisor:
-        _Watch(channel, hypervisor.guest(uuid), watched, claim).run()
+    with claim, contextlib.closing(Reach(uri, uuid)) as reach:
+        _Watch(channel, reach, watched, claim).run()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from workbench.capture.quiesce import Quiesce
 from workbench.capture.session import CaptureSession
-from workbench.errors import GuestGoneError, UsageError, WorkbenchError
+from workbench.errors import GuestGoneError, HypervisorLostError, UsageError, WorkbenchError
 from workbench.model import CaptureMode, CaptureRecord, Mark
 
 __all__ = ["CaptureLoop", "Tick"]
@@ -141,6 +141,8 @@ class CaptureLoop:
         ------
         GuestGoneError
             If the guest ended; everything committed is whole.
+        HypervisorLostError
+            If libvirt was lost: this session's connection does not come back.
         WorkbenchError
             If ten captures in a row failed: the last error.
         """
@@ -148,7 +150,7 @@ class CaptureLoop:
         for tick in self.ticks():
             listener(tick)
             failures = failures + 1 if tick.error else 0
-            if isinstance(tick.error, GuestGoneError):
+            if isinstance(tick.error, (GuestGoneError, HypervisorLostError)):
                 raise tick.error
             if tick.error and failures >= _MOST_FAILURES:
                 raise tick.error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from workbench.errors import AgentError, GuestError, GuestGoneError
@@ -85,6 +86,11 @@ class Thawing:
 
     It goes on for a second after the first success: libvirt may still carry out a freeze that a dead process had sent.
 
+    Parameters
+    ----------
+    agent : callable
+        Gives the agent, over another connection where the one before broke.
+
     Attributes
     ----------
     began_ns : int
@@ -93,7 +99,7 @@ class Thawing:
         As `Thawed.count`, so far.
     """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Callable[[], Agent]) -> None:
         self.began_ns = time.monotonic_ns()
         self.count = 0
         self._agent = agent
@@ -114,7 +120,7 @@ class Thawing:
         looks, pause = 0, _PAUSE
         while time.monotonic_ns() - self.began_ns < _WATCH * 1e9 or looks < _LOOKS:
             try:
-                self.count += _once(self._agent, _TRY)
+                self.count += _once(self._agent(), _TRY)
                 looks, pause = looks + 1, _PAUSE
             except GuestGoneError:
                 return

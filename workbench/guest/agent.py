@@ -18,9 +18,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from xml.etree import ElementTree as ET
 
-from workbench.errors import AgentError, AgentMissingError, AgentTimeoutError, GuestError, GuestGoneError
+from workbench.errors import (
+    AgentError,
+    AgentMissingError,
+    AgentTimeoutError,
+    GuestError,
+    GuestGoneError,
+    HypervisorLostError,
+)
 from workbench.guest import virt
 from workbench.guest.connection import Guest
+from workbench.guest.monitor import is_lost
 
 if TYPE_CHECKING:
     import libvirt
@@ -171,6 +179,8 @@ class Agent:
 
     def _failure(self, command: str, limit: float, error: libvirt.libvirtError) -> GuestError:
         code, name = error.get_error_code(), self.guest.name
+        if is_lost(error):
+            return HypervisorLostError(f"{name}: libvirt was lost during {command}: {error}")
         if code == virt.VIR_ERR_NO_DOMAIN or (code == virt.VIR_ERR_OPERATION_INVALID and not self._alive()):
             return GuestGoneError(f"{name} ended during {command}")
         if code in (virt.VIR_ERR_ARGUMENT_UNSUPPORTED, virt.VIR_ERR_AGENT_UNRESPONSIVE):

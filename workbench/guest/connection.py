@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from xml.etree import ElementTree as ET
 
-from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError
+from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, HypervisorLostError
 from workbench.guest import virt
-from workbench.guest.monitor import Monitor
+from workbench.guest.monitor import Monitor, is_lost
 from workbench.guest.process import find_qemu
 from workbench.model import GuestId
 
@@ -34,22 +34,26 @@ def _quiet(_context: Any, _error: Any) -> None:
 
 
 @contextlib.contextmanager
-def translate(what: str, cure: str = "See `workbench guests` for what runs") -> Iterator[None]:
+def translate(what: str, cure: str = "") -> Iterator[None]:
     """Turn a libvirt error into ours.
 
     Raises
     ------
     GuestGoneError
         If the domain is not there or not running any more.
+    HypervisorLostError
+        If libvirt itself is not there any more.
     GuestError
         For everything else that libvirt says.
     """
     try:
         yield
     except virt.libvirtError as error:
+        if is_lost(error):
+            raise HypervisorLostError(f"{what}: {error}", cure=cure) from error
         gone = error.get_error_code() in (virt.VIR_ERR_NO_DOMAIN, virt.VIR_ERR_OPERATION_INVALID)
         kind = GuestGoneError if gone else GuestError
-        raise kind(f"{what}: {error}", cure=cure) from error
+        raise kind(f"{what}: {error}", cure=cure or "See `workbench guests` for what runs") from error
 
 
 def ensure_runtime_directory() -> None:

@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from workbench.errors import FormatError, GuestGoneError, MonitorError
+from workbench.errors import FormatError, GuestGoneError, HypervisorLostError, MonitorError
 from workbench.guest.monitor import PREFIX, Monitor
 from workbench.guest.qcow2 import SNAPSHOT_TAG, write_state_image
 
@@ -95,7 +95,7 @@ def load_device_state(monitor: Monitor, stream: bytes, *, timeout: float = 60.0)
                 monitor.execute("snapshot-load", job_id=job, tag=SNAPSHOT_TAG, vmstate=node, devices=[node])
                 monitor.wait_job(job, timeout=timeout)
             finally:
-                with contextlib.suppress(MonitorError, GuestGoneError):
+                with contextlib.suppress(MonitorError, GuestGoneError, HypervisorLostError):
                     monitor.execute("blockdev-del", node_name=node)
     finally:
         os.close(descriptor)

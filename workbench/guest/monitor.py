@@ -14,19 +14,24 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import GuestGoneError, MonitorError, OutcomeUnknownError
+from workbench.errors import GuestGoneError, HypervisorLostError, MonitorError, OutcomeUnknownError
 from workbench.guest import virt
 
 if TYPE_CHECKING:
     import libvirt
 
-__all__ = ["PREFIX", "Monitor"]
+__all__ = ["PREFIX", "Monitor", "is_lost"]
 
 PREFIX = "rwb-"
 """Every node, job, bitmap and export that we make in a QEMU begins with this."""
 
 _FIRST_FDSET = 7_200_000
 _fdsets = itertools.count(_FIRST_FDSET + os.getpid() % 100_000 * 1000)
+
+
+def is_lost(error: libvirt.libvirtError) -> bool:
+    """Tell whether the connection broke, by who raised it: libvirt's own transport, and not a driver behind it."""
+    return bool(error.get_error_domain() == virt.VIR_FROM_RPC)
 
 
 class Monitor:
@@ -38,8 +43,10 @@ class Monitor:
         From every call: QEMU refused the command; `facts` carry `command` and `error_class`.
     GuestGoneError
         From every call: the domain is not running any more.
+    HypervisorLostError
+        From every call: the connection broke before the answer came; of the guest that says nothing.
     OutcomeUnknownError
-        From every call: the connection broke before the answer came.
+        From every call: no answer came.
     """
 
     def __init__(self, domain: libvirt.virDomain, name: str) -> None:
@@ -87,7 +94,9 @@ class Monitor:
     def _failure(self, command: str, error: libvirt.libvirtError) -> GuestGoneError | OutcomeUnknownError:
         try:
             alive = bool(self._domain.isActive())
-        except virt.libvirtError:
+        except virt.libvirtError as wrong:
+            if is_lost(wrong):
+                return HypervisorLostError(f"{self._name}: libvirt was lost during {command}: {error}", command=command)
             alive = False
         if not alive:
             return GuestGoneError(f"{self._name} ended during {command}: {error}", command=command)
@@ -105,7 +114,7 @@ class Monitor:
         try:
             yield f"/dev/fdset/{number}"
         finally:
-            with contextlib.suppress(MonitorError, GuestGoneError):
+            with contextlib.suppress(MonitorError, GuestGoneError, HypervisorLostError):
                 self.execute("remove-fd", fdset_id=number)
 
     def wait_job(self, job: str, *, timeout: float = 60.0) -> None:

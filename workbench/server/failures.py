@@ -30,6 +30,7 @@ _STATUS: tuple[tuple[type[WorkbenchError], int], ...] = (
     (errors.GuestBusyError, 409),
     (errors.StoreBusyError, 409),
     (errors.GuestGoneError, 409),
+    (errors.HypervisorLostError, 503),
     (errors.UsageError, 400),
     (errors.UnsupportedError, 409),
     (errors.OutcomeUnknownError, 504),
