@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 from conftest import until
 
 from workbench.case import Case
+from workbench.service.chores import Chores
 from workbench.service.configuration import GuestConfiguration
 from workbench.service.upkeep import Upkeep
 
@@ -32,7 +33,7 @@ def keep(case: Path, *guests: GuestConfiguration, prune: float = 0.2, check: flo
     def note(what: str, result: str, _facts: dict[str, object]) -> None:
         told.append(f"{what} {result}")
 
-    made = Upkeep(case, lambda: guests, prune_every_s=prune, check_every_s=check, note=note)
+    made = Upkeep(Chores(case), lambda: guests, prune_every_s=prune, check_every_s=check, note=note)
     made.start()
     return made, told
 

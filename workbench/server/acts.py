@@ -1,4 +1,4 @@
-"""Paths that change something: captures, events, marks, rewinds, clones, configuration.
+"""Paths that change something: captures, events, marks, rewinds, clones, pruning, configuration.
 
 Refuses nothing itself: roles and confirmations are the hub's.
 """
@@ -20,6 +20,8 @@ from workbench.server.bodies import (
     EventBody,
     MarkAnswer,
     MarkBody,
+    PruneAnswer,
+    PruneBody,
     ReleaseAnswer,
     ReleaseBody,
     RewindAnswer,
@@ -83,6 +85,18 @@ def release(body: ReleaseBody, caller: Asking, service: ServiceOf) -> dict[str, 
 def clone(body: CloneBody, caller: Asking, service: ServiceOf, response: Response) -> dict[str, Any]:
     """Start a clone of a moment."""
     job = service.clone(caller, body.guest, body.target, body.network)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return {"job": job.plain()}
+
+
+@router.post("/prune", status_code=202, response_model=PruneAnswer, responses={200: {"model": PruneAnswer}})
+def prune(body: PruneBody, caller: Asking, service: ServiceOf, response: Response) -> dict[str, Any]:
+    """Say which captures a retention drops and what that frees; then, with the plan's word as `confirm`, drop them."""
+    if body.dry_run:
+        plan, word = service.plan_prune(caller, body.guest, body.retention)
+        response.status_code = 200
+        return {"plan": plan, "confirm": word}
+    job = service.prune(caller, body.guest, body.confirm)
     response.headers["Location"] = f"/jobs/{job.id}"
     return {"job": job.plain()}
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workbench.service.budget import BudgetState
-from workbench.service.configuration import GuestConfiguration
+from workbench.service.configuration import GuestConfiguration, RetentionSettings
 from workbench.service.status import GuestStatus
 from workbench.service.upkeep import UpkeepState
 
 __all__ = [
     "AuditLines", "CaptureAnswer", "CaptureBody", "CaptureList", "CaptureTold", "CloneAnswer", "CloneBody", "CloneList",
     "ConfigurationAnswer", "ErrorBody", "EventAnswer", "EventBody", "GuestList", "GuestTold", "JobAnswer", "MarkAnswer",
-    "MarkBody", "Plan", "ReleaseAnswer", "ReleaseBody", "RewindAnswer", "RewindBody", "StatusAnswer",
+    "MarkBody", "Plan", "PruneAnswer", "PruneBody", "PrunePlanTold", "ReleaseAnswer", "ReleaseBody", "RewindAnswer",
+    "RewindBody", "StatusAnswer",
 ]  # fmt: skip
 
 Guest = Annotated[str, Field(min_length=1, max_length=200, description="Name or UUID of a guest.")]
@@ -103,6 +104,52 @@ class RewindAnswer(BaseModel):
     """The plan, and the job that carries it out; no job for a dry run."""
 
     plan: Plan
+    job: JobTold | None = None
+
+
+class PruneBody(_Body):
+    """Drop captures: first `dry_run`, which gives the plan and its word; then that word as `confirm`."""
+
+    guest: Guest
+    retention: RetentionSettings | None = Field(
+        default=None, description="What to keep, for the plan; without it, what the guest's configuration says."
+    )
+    dry_run: bool = Field(default=False, description="Only return the plan.")
+    confirm: str = Field(default="", max_length=200, description="The word that a plan gave.")
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> PruneBody:
+        if self.dry_run and self.confirm:
+            raise ValueError("dry_run makes a plan and confirm carries one out: send one of them")
+        if self.retention is not None and not self.dry_run:
+            raise ValueError("retention is for the plan: send it with dry_run")
+        return self
+
+
+class PrunePlanTold(BaseModel):
+    """What a prune would do: captures that go and when they were taken (UTC, ns), packs, bytes; why others stay."""
+
+    guest: str
+    as_of_ns: int
+    dropped: int
+    oldest_ns: int | None
+    newest_ns: int | None
+    kept: int
+    rebase: int
+    remove: int
+    rewrite: int
+    moving: int
+    frees: int
+    over: int
+    reasons: dict[str, int]
+    text: str
+
+
+class PruneAnswer(BaseModel):
+    """The plan and its word; or the job that carries it out."""
+
+    plan: PrunePlanTold | None = None
+    confirm: str = ""
     job: JobTold | None = None
 
 

@@ -12,14 +12,15 @@ from pathlib import Path
 from workbench.capture.triggers.gate import Gate, GateRules
 from workbench.case import Case
 from workbench.service.access import Forbidden
-from workbench.service.acts import Acts
 from workbench.service.auditlog import AuditLog
 from workbench.service.budget import Budget, BudgetState
+from workbench.service.chores import Chores
 from workbench.service.configuration import Configuration, ConfigurationBook, GuestConfiguration
 from workbench.service.files import private_directory
 from workbench.service.identity import Caller, Role, Tokens
 from workbench.service.jobs import Jobs
 from workbench.service.keeper import Keeper
+from workbench.service.pruning import PrunePlans, Pruning
 from workbench.service.running import Running
 from workbench.service.settings import Settings
 from workbench.service.upkeep import Upkeep
@@ -27,7 +28,7 @@ from workbench.service.upkeep import Upkeep
 __all__ = ["Forbidden", "Service"]
 
 
-class Service(Acts):
+class Service(Pruning):
     """Everything that the service does, for a caller.
 
     Parameters
@@ -49,8 +50,9 @@ class Service(Acts):
         self._keepers: dict[str, Keeper] = {}
         self._gates: dict[str, Gate] = {}
         Case.open_or_create(settings.case, uri=settings.connect).close()
+        self.chores, self.plans, self._planning = Chores(Path(settings.case)), PrunePlans(), threading.Lock()
         self.upkeep = Upkeep(
-            Path(settings.case),
+            self.chores,
             lambda: self.book.current().guests,
             prune_every_s=settings.prune_every_s,
             check_every_s=settings.check_every_s,
