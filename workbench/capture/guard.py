@@ -15,8 +15,8 @@ farewell, or when a pause outlasts its limit:
   in a pause whose end could not be told is taken for the death that it is to the guest.
 
 It shares the claim on the guest until it has done so: a session that began earlier would have its own pause ended and
-its jobs swept. It gives the claim back before a recovery, which takes it, and where no agent answers a
-thaw that is left.
+its jobs swept. A recovery inherits the claim: nobody begins on a half rewound guest before it does. The claim is given
+back where no agent answers a thaw that is left.
 
 Refuses to touch a guest that it was not armed for: a pause or a freeze made by somebody else stays.
 """
@@ -391,12 +391,14 @@ class _Watch:
         if not self.parted:  # one that took its leave works on nothing any more, and may be somebody's notebook
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.watched, signal.SIGKILL)
-        self.claim.close()
+        claim = [each for each in [self.claim.fileno()] if each >= 0]  # a thaw may have had to give it back
+        command = [*self.recovery, *map(str, claim)]
         for pause in _RECOVERIES:
             self._until_reached()
-            if subprocess.run(self.recovery, check=False, stdin=subprocess.DEVNULL).returncode == 0:
+            if subprocess.run(command, check=False, stdin=subprocess.DEVNULL, pass_fds=claim).returncode == 0:
                 break
             time.sleep(pause)
+        self.claim.close()
         self.recovery = None
 
     def _until_reached(self) -> None:

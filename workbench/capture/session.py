@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.capture.audit import audit
+from workbench.capture.clock import SeriesClock
 from workbench.capture.guard import Guard
 from workbench.capture.pause import Laps, paused
 from workbench.capture.place import refuse_own_volume
@@ -51,6 +52,7 @@ from workbench.model import CLUSTER, PAGE, CaptureId, CaptureMode, CaptureRecord
 from workbench.progress import Progress, ProgressEvent, silent
 from workbench.store import CaseStore, Transaction
 from workbench.store.local import os_errors
+from workbench.timeline.current import last_rewind
 
 __all__ = ["DEVICES", "LAYOUT", "STATE_REGIONS", "XML", "CaptureSession", "Prepared", "Taken"]
 
@@ -79,6 +81,8 @@ class Taken:
     """What the pause took."""
 
     time_ns: int
+    ahead_ns: int
+    monotonic_ns: int
     laps: Laps
     pages: list[Pages]
 
@@ -151,6 +155,8 @@ class CaptureSession:
         self.writer = stack.enter_context(self.store.writer(self.guest.id))
         known = self.store.captures(self.guest.id)
         self.writer.move_to(parent or (known[-1].id if known else None))
+        mark = last_rewind(self.store, self.guest.id)
+        self.clock = SeriesClock(max([-1, *(each.time_ns for each in (*known[-1:], mark) if each is not None)]))
         self.guard = Guard(self.guest, claim)
         stack.callback(self.guard.close)
         self._freezer = Freezer(self.guest, self.guard)
@@ -330,7 +336,7 @@ class CaptureSession:
         CaptureError
             If the guest did not stand still until the end: what was taken is of no instant.
         """
-        taken = Taken(time.time_ns(), laps, [])
+        taken = Taken(self.clock.now(), self.clock.ahead_ns, time.monotonic_ns(), laps, [])
         if self.tracker.exact_pages:
             self.collect_dirty()
         laps.mark("scan")
@@ -473,7 +479,8 @@ class CaptureSession:
             "tracker_why": self.tracker.why,
             "reader": self.reader.name,
             "consistency": "crash",
-            "monotonic_ns": time.monotonic_ns(),
+            "monotonic_ns": taken.monotonic_ns,
+            **({"clock_ahead_ns": taken.ahead_ns} if taken.ahead_ns else {}),
             **self._host,
         }
 

@@ -11,7 +11,7 @@ from workbench.capture.schedule import Tick
 from workbench.case.case import Case
 from workbench.case.clone import Clone
 from workbench.case.diff import Diff
-from workbench.case.host import build_symbols, doctor, require_guest, running_guests
+from workbench.case.host import build_symbols, doctor, guest_off, require_guest, running_guests
 from workbench.case.moment import Moment
 from workbench.case.recording import Recording
 from workbench.disk.exports import export as export_frame
@@ -59,6 +59,7 @@ __all__ = [
     "doctor",
     "export_frame",
     "file_exists",
+    "guest_off",
     "plugin_reports",
     "print_pdf",
     "process_runs",

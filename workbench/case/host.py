@@ -18,7 +18,7 @@ from workbench.guest.doctor import Finding, examine, unreachable
 from workbench.memory.symbols.cache import SymbolCache
 from workbench.memory.symbols.vmlinuz import symbols_from_file
 
-__all__ = ["build_symbols", "doctor", "require_guest", "running_guests"]
+__all__ = ["build_symbols", "doctor", "guest_off", "require_guest", "running_guests"]
 
 
 def doctor(uri: str | None = DEFAULT_URI, place: Path | None = None) -> list[Finding]:
@@ -90,6 +90,18 @@ def require_guest(name: str, uri: str = DEFAULT_URI) -> None:
     """
     with Hypervisor(uri) as hypervisor:
         hypervisor.guest(name)
+
+
+def guest_off(name: str, uri: str = DEFAULT_URI) -> str:
+    """Say in words why the guest with this name or UUID does not run, as far as libvirt knows.
+
+    Raises
+    ------
+    GuestError
+        If libvirt does not answer.
+    """
+    with Hypervisor(uri) as hypervisor:
+        return hypervisor.why_off(name)
 
 
 def _describe(guest: Guest) -> Iterator[dict[str, Any]]:

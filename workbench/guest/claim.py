@@ -1,7 +1,8 @@
 """One session at a time may work on a guest, whichever case it writes to.
 
 The claim is an abstract Unix socket named after the domain: the kernel drops it with its last holder, however it dies.
-The guard holds it too, so nobody begins on a guest that it is still putting right. Refuses to wait.
+The guard holds it too, so nobody begins on a guest that it is still putting right; a recovery that the guard runs
+inherits it. Refuses to wait.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ import socket
 
 from workbench.errors import GuestBusyError
 
-__all__ = ["Claim"]
+__all__ = ["Claim", "inherit"]
+
+_inherited: dict[str, socket.socket] = {}
+
+
+def inherit(uuid: str, descriptor: int) -> None:
+    """Have every claim of this process on a guest be the one that it was started with; it goes with the process."""
+    _inherited[uuid] = socket.socket(fileno=descriptor)
 
 
 class Claim:
@@ -24,6 +32,9 @@ class Claim:
     """
 
     def __init__(self, uuid: str, name: str) -> None:
+        if uuid in _inherited:
+            self._socket = _inherited[uuid].dup()
+            return
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.bind(f"\0rewind-workbench/{uuid}")

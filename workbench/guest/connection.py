@@ -29,6 +29,18 @@ __all__ = ["DEFAULT_URI", "Guest", "Hypervisor", "translate"]
 DEFAULT_URI = "qemu:///session"
 
 
+_OFF = {
+    1: "it was shut down",
+    2: "it was ended by force",
+    3: "its QEMU crashed or was killed",
+    4: "it was migrated away",
+    5: "it was saved",
+    6: "it could not be started, or its QEMU ended by itself",
+    8: "its QEMU ended while no libvirt daemon watched it",
+}
+"""virDomainShutoffReason."""
+
+
 def _quiet(_context: Any, _error: Any) -> None:
     """Keep libvirt from printing to stderr: every error is raised as ours."""
 
@@ -119,6 +131,17 @@ class Hypervisor:
         raise GuestNotFoundError(
             f"no running guest {name!r} on {self.uri}", running=running, cure="Start it, or give --connect URI"
         )
+
+    def why_off(self, name: str) -> str:
+        """Say in words why the guest with this name or UUID does not run, as far as libvirt knows."""
+        with translate("listing domains"):
+            domains = self.connection.listAllDomains()
+        for domain in domains:
+            if name in (domain.name(), domain.UUIDString()):
+                with translate(f"asking for the state of {name}"):
+                    state, reason = domain.state()
+                return _OFF.get(reason, "it is off") if state == virt.VIR_DOMAIN_SHUTOFF else "it has just begun to run"
+        return "libvirt knows no such guest (one that is not defined is forgotten at its end)"
 
     def versions(self) -> dict[str, str]:
         """Return the libvirt and QEMU versions in words."""

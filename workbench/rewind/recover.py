@@ -1,10 +1,10 @@
 """Put a half rewound guest right from another process: the guard's cure after a killed rewind.
 
-`python -m workbench.rewind.recover URI UUID CASE SAFETY TARGET run|stay` takes the guest, found paused and between two
-moments, to the safety capture, in place if it can, by restarting it if not. A guest that runs, and whose rewind is
-noted in the case, is whole: it is left as it is. Preconditions: claim and lock become free, since their holder is
-killed or ends; as long as it lives, only waited for. Safe to run twice. Refuses to touch a guest whose claim somebody
-else holds.
+`python -m workbench.rewind.recover URI UUID CASE SAFETY TARGET run|stay [CLAIM]` takes the guest, found paused and
+between two moments, to the safety capture, in place if it can, by restarting it if not. A guest that runs, and whose
+rewind is noted in the case, is whole: it is left as it is. Preconditions: claim and lock become free, since their
+holder is killed or ends; as long as it lives, only waited for. The guard hands its own claim down. Safe to run twice.
+Refuses to touch a guest whose claim somebody else holds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workbench.errors import (
     StoreError,
     WorkbenchError,
 )
-from workbench.guest.claim import Claim
+from workbench.guest.claim import Claim, inherit
 from workbench.guest.connection import Guest, Hypervisor
 from workbench.guest.devices import state_sink
 from workbench.guest.disks import Disk, read_disks
@@ -243,8 +243,10 @@ def _until_free(hypervisor: Hypervisor, unfinished: Unfinished) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the recovery: `recover.py URI UUID CASE SAFETY TARGET run|stay`."""
-    uri, uuid, case, safety, target, then = arguments
+    """Run the recovery: `recover.py URI UUID CASE SAFETY TARGET run|stay [CLAIM]`; CLAIM is the guard's descriptor."""
+    uri, uuid, case, safety, target, then, *claim = arguments
+    if claim:
+        inherit(uuid, int(claim[0]))
     with Hypervisor(uri) as hypervisor:
         store = CaseStore.open(Path(case))
         _until_free(hypervisor, Unfinished(store, GuestId(uuid), CaptureId(safety), CaptureId(target), then == "run"))

@@ -27,6 +27,7 @@ _GAUGES = (
     ("pause_p95_milliseconds", "95th percentile of the pause of the last captures", "pause_p95_ms"),
     ("lag_seconds", "How much later than its tick the last capture began", "lag_s"),
     ("free_bytes", "Free space of the case's volume", "free_bytes"),
+    ("clock_ahead_seconds", "How far times of captures are ahead of the host's clock, set back", "clock_ahead_s"),
     ("frozen_milliseconds", "How long file systems were frozen for the last capture", "frozen_ms"),
     ("capture_cores", "Processor time that captures took of late, per second", "cpu_cores"),
     ("capture_write_bytes_per_second", "Bytes stored by captures of late, per second", "write_bytes_s"),

@@ -126,6 +126,8 @@ class Service(Pruning):
             case=Path(settings.case),
             connect=settings.connect,
             find=self.running.find,
+            why_off=self.running.why_off,
+            silent_s=settings.limits.silent_s,
             free_bytes=settings.limits.free_bytes,
             saw=self._triggered,
             budget=self.budget,

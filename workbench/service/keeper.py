@@ -29,6 +29,7 @@ from workbench.service.configuration import GuestConfiguration
 from workbench.service.pace import Pace
 from workbench.service.recorder import Order
 from workbench.service.status import GuestStatus, Tally
+from workbench.service.watchdog import Watchdog
 from workbench.service.wire import Channel
 from workbench.store.told import as_error
 
@@ -39,6 +40,7 @@ _LOOK_S = 1.0
 _PATIENCE = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before the next try after so many failures."""
 _DAY_S = 86_400.0
+_SILENT = "silent"
 _NO_PHASE = -1.0
 """Before a recorder was told of its turns."""
 _END_S = 30.0
@@ -46,6 +48,10 @@ _END_S = 30.0
 
 Finder = Callable[[str], tuple[str, str] | None]
 """Gives UUID and name of a running guest, or None."""
+
+
+def _unknown(_name: str) -> str:
+    return ""
 
 
 class Keeper:
@@ -59,6 +65,10 @@ class Keeper:
         libvirt's address.
     find : callable
         Looks for the running guest.
+    why_off : callable
+        Says in words why a guest of this name does not run.
+    silent_s : float
+        Seconds without a sign of life after which a recorder is taken for hung, and replaced.
     free_bytes : int
         Free space of the case's volume below which intervals are stretched.
     saw : callable
@@ -76,6 +86,8 @@ class Keeper:
         case: Path,
         connect: str,
         find: Finder,
+        why_off: Callable[[str], str] = _unknown,
+        silent_s: float = 30.0,
         free_bytes: int = 0,
         saw: Callable[[Keeper, Event], None] = lambda _keeper, _event: None,
         budget: Budget | None = None,
@@ -86,6 +98,9 @@ class Keeper:
         self._saw = saw
         self._budget, self._audit_every = budget or Budget(), audit_every
         self._case, self._connect, self._find, self._free = case, connect, find, free_bytes
+        self._why_off, self._silent_s = why_off, silent_s
+        self._off: str | None = None
+        self._before_silence = ("", "")
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._ended = threading.Event()
@@ -205,11 +220,12 @@ class Keeper:
             return None
         try:
             found = self._find(self._configuration.guest)
+            self._off = None if found is not None else self._off or self._why_off(self._configuration.guest)
         except WorkbenchError as error:
             self._say("trouble", error.message)
             return None
         if found is None:
-            self._say("waiting", "the guest does not run")
+            self._say("waiting", f"the guest does not run{f': {self._off}' if self._off else ''}")
         else:
             self._identity = found
         return found
@@ -224,7 +240,9 @@ class Keeper:
             error = GuestError(f"no recorder could be started: {wrong.strerror}")
         else:
             try:
-                error = self._hear(channel)
+                assert self._process is not None
+                with Watchdog(self._process, self._silent_s, self._silent, self._look_at_room) as watchdog:
+                    error = self._hear(channel, watchdog)
             finally:
                 self._finish(channel)
         if isinstance(error, (GuestGoneError, GuestNotFoundError)):
@@ -252,15 +270,35 @@ class Keeper:
         self._channel = channel
         return channel
 
-    def _hear(self, channel: Channel) -> WorkbenchError | None:
+    def _silent(self, seconds: float) -> None:
+        """Say that nothing is heard of the recorder, or, for 0 seconds, that it is there again."""
+        if self._state != _SILENT:
+            self._before_silence = self._state, self._why
+        if seconds:
+            self._say(_SILENT, f"its recorder has said nothing for {seconds:.0f} s")
+        elif self._state == _SILENT:
+            self._say(*self._before_silence)
+
+    def _look_at_room(self) -> None:
+        """Follow what is free between two turns: a stretched interval would be long to wait for."""
+        with self._lock:
+            before, self._pace = self._pace, self._pace.roomed(self._space(), self._free)
+            changed = self._pace.seconds != before.seconds
+        if changed:
+            self._send(do="interval", seconds=self._seconds(), phase=self._phase)
+
+    def _hear(self, channel: Channel, watchdog: Watchdog) -> WorkbenchError | None:
         try:
             while True:
                 message = channel.receive()
+                watchdog.heard()
                 if "failed" in message:
                     return as_error(message["failed"])
                 self._take(message)
         except EOFError:
             code = self._process.wait(_END_S) if self._process is not None else 0
+            if watchdog.bit:
+                return GuestError(f"the recorder hung: it said nothing for {self._silent_s:g} s, and was ended")
             return None if code == 0 else GuestError("the recorder died", code=code)
         except subprocess.TimeoutExpired:
             return GuestError("the recorder did not end")

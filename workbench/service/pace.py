@@ -71,9 +71,12 @@ class Pace:
         free, least : int
             Bytes free on the case's volume, and below which there is too little.
         """
+        return (self._late() if skipped else self._on_time()).roomed(free, least)
+
+    def roomed(self, free: int, least: int) -> Pace:
+        """Return the pace with what is free now, between two turns too: a stretched one may be long."""
         enough = least + least // 4 if self.short else least
-        short = f"only {free >> 20} MiB are free" if free < enough else ""
-        return replace(self._late() if skipped else self._on_time(), short=short)
+        return replace(self, short=f"only {free >> 20} MiB are free" if free < enough else "")
 
     def within(self, budget: float, over: str) -> Pace:
         """Return the pace with what the budget stretches it by, and why."""

@@ -32,6 +32,10 @@ __all__ = ["Order", "main", "tell_error"]
 _LOOK_BACK = "look-back"
 
 
+_BEAT_S = 1.0
+"""Seconds between signs of life."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What a recorder is started with.
@@ -86,6 +90,7 @@ class _Recorder:
     def run(self) -> None:
         order = self._order
         begin(order.triggers)
+        threading.Thread(target=self._beat, name="signs of life", daemon=True).start()
         wish = self._wish() if order.quiesce.get("enabled") else None
         with (
             Case(Path(order.case), uri=order.connect) as case,
@@ -186,17 +191,25 @@ class _Recorder:
 
     # What is told.
 
+    def _beat(self) -> None:
+        """Tell that this process is there: one that hangs, or is stopped, says nothing."""
+        with contextlib.suppress(OSError):  # the end of the channel is heard by who listens
+            while True:
+                self._channel.send(beat=True)
+                time.sleep(_BEAT_S)
+
     def _saw(self, event: Event) -> None:
         with contextlib.suppress(OSError):
             self._channel.send(event=asdict(event))
 
     def _heard(self, tick: Tick) -> None:
-        told: dict[str, Any] = {"late_s": tick.late_s, "skipped": tick.skipped, "at_ns": time.time_ns()}
+        told: dict[str, Any] = {"late_s": tick.late_s, "skipped": tick.skipped, "at_ns": time.monotonic_ns()}
         told |= {"whole": self._turns == 0, "cpu_s": self._cpu_taken()}
         self._audit_next()
         if tick.record is not None:
             facts = tick.record.facts
             names = ("pause_ns", "dirty_pages", "dirty_clusters", "stored_bytes", "tracker")
+            told["instant_ns"], told["ahead_ns"] = facts["monotonic_ns"], facts.get("clock_ahead_ns", 0)
             told |= {name: facts.get(name) for name in ("consistency", "consistency_why", "frozen_ns")}
             told |= {"capture": tick.record.id, "time_ns": tick.record.time_ns, "mode": str(tick.record.mode)}
             told |= {name: facts.get(name) for name in names}

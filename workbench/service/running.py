@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.case import running_guests
+from workbench.case import guest_off, running_guests
 from workbench.errors import GuestError, WorkbenchError
 
 __all__ = ["Running"]
@@ -62,6 +62,16 @@ class Running:
         """
         rows: list[dict[Any, Any]] = self.frame().to_dict("records")
         return next(((row["uuid"], row["name"]) for row in rows if name in (row["name"], row["uuid"])), None)
+
+    def why_off(self, name: str) -> str:
+        """Say in words why a guest does not run, as far as libvirt knows.
+
+        Raises
+        ------
+        GuestError
+            If libvirt does not answer.
+        """
+        return guest_off(name, self._connect)
 
     def _look(self) -> None:
         try:

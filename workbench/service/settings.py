@@ -71,11 +71,14 @@ class Limits(_Strict):
         Of one caller.
     free_bytes : int
         Free space of the case's volume below which intervals are stretched.
+    silent_s : float
+        Seconds without a sign of life after which a recorder is taken for hung, and replaced.
     """
 
     body_bytes: int = Field(default=1 << 20, ge=1_024, le=1 << 30)
     requests_per_minute: int = Field(default=1_200, ge=1, le=1_000_000)
     free_bytes: int = Field(default=2 << 30, ge=0)
+    silent_s: float = Field(default=30.0, ge=2, le=3_600)
 
 
 class BudgetSettings(_Strict):

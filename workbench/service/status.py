@@ -24,6 +24,8 @@ _KEPT = 1_000
 """Turns over which pauses and intervals are told."""
 _RECENT = 20
 """Turns over which it is told what captures take."""
+_AHEAD_S = 1.0
+"""From how many seconds on a clock that was set back is told in words."""
 Health = Literal["well", "behind", "degraded", "trouble", "waiting", "off"]
 
 
@@ -35,7 +37,7 @@ class GuestStatus:
     ----------
     guest, uuid : str
     state : str
-        "recording", "attaching", "waiting", "trouble", "off".
+        "recording", "attaching", "silent" (its recorder says nothing), "waiting", "trouble", "off".
     health, why : str
         One word and its reason.
     modes : tuple of str
@@ -63,6 +65,8 @@ class GuestStatus:
         In words, and when.
     free_bytes : int
         Of the case's volume.
+    clock_ahead_s : float
+        How far the times of captures are ahead of the host's clock, which was set back.
     held_back : dict of str to int
         Events of triggers that were held back, by reason.
     """
@@ -96,6 +100,7 @@ class GuestStatus:
     free_bytes: int
     cpu_cores: float | None = None
     write_bytes_s: float | None = None
+    clock_ahead_s: float = 0.0
     held_back: dict[str, int] = field(default_factory=dict)
 
 
@@ -108,7 +113,7 @@ class Tally:
         self._times: deque[int] = deque(maxlen=_KEPT)
         self._uses: deque[tuple[int, float, int]] = deque(maxlen=_RECENT)
         self._last: dict[str, Any] = {}
-        self._error: tuple[str, int] = ("", 0)
+        self._error: tuple[str, int, int] = ("", 0, 0)  # when: UTC, and by the monotonic clock, which nobody sets
         self._gates: dict[str, int] = {}
         self.captures = self.consistent = self.failures = self.missed = self.stored = 0
 
@@ -119,20 +124,20 @@ class Tally:
             self._uses.append((int(tick["at_ns"]), float(tick.get("cpu_s") or 0), int(tick.get("stored_bytes") or 0)))
             if tick.get("error"):
                 self.failures += 1
-                self._error = (str(tick["error"]["message"]), int(tick["at_ns"]))
+                self._error = (str(tick["error"]["message"]), time.time_ns(), int(tick["at_ns"]))
             if tick.get("capture"):
                 self.captures += 1
                 self.consistent += tick.get("consistency") == "application"
                 self.stored += int(tick.get("stored_bytes") or 0)
                 self._pauses.append(int(tick["pause_ns"]) / 1e6)
-                self._times.append(int(tick["time_ns"]))
+                self._times.append(int(tick["instant_ns"]))
                 self._last = tick
 
     def failed(self, error: WorkbenchError) -> None:
         """Take note of what ended a recorder."""
         with self._lock:
             self.failures += 1
-            self._error = (error.message, time.time_ns())
+            self._error = (error.message, time.time_ns(), time.monotonic_ns())
 
     def gates(self, held_back: dict[str, int]) -> None:
         """Take note of what gates held back."""
@@ -151,8 +156,10 @@ class Tally:
     ) -> GuestStatus:
         """Return how the guest is."""
         with self._lock:
-            age = None if not self._times else max(0.0, (time.time_ns() - self._times[-1]) / 1e9)
-            health, reason = _health(state, why, pace, age, "continuous" in configuration.modes, self._failing())
+            age = None if not self._times else max(0.0, (time.monotonic_ns() - self._times[-1]) / 1e9)
+            ahead = int(self._last.get("ahead_ns", 0)) / 1e9
+            due = age if "continuous" in configuration.modes else None
+            health, reason = _health(state, why, pace, age=due, failing=self._failing(), ahead=ahead)
             low, high = _middle_and_high(self._pauses)
             cores, written = _rates(self._uses)
             return GuestStatus(
@@ -166,7 +173,7 @@ class Tally:
                 interval_held_s=pace.seconds,
                 rpo_achieved_s=_longest_gap(self._times),
                 last_capture=str(self._last.get("capture", "")),
-                last_capture_ns=self._times[-1] if self._times else None,
+                last_capture_ns=int(self._last["time_ns"]) if self._last else None,
                 age_s=age,
                 pause_p50_ms=low,
                 pause_p95_ms=high,
@@ -185,23 +192,29 @@ class Tally:
                 free_bytes=free,
                 cpu_cores=cores,
                 write_bytes_s=written,
+                clock_ahead_s=ahead,
                 held_back=dict(self._gates),
             )
 
-    def _failing(self) -> bool:
-        """Tell whether the last thing heard was a failure."""
-        return bool(self._error[1]) and (not self._times or self._error[1] > self._times[-1])
+    def _failing(self) -> str:
+        """Return the last failure, if it was the last thing heard."""
+        message, _, at = self._error
+        return message if at and (not self._times or at > self._times[-1]) else ""
 
 
-def _health(state: str, why: str, pace: Pace, age: float | None, continuous: bool, failing: bool) -> tuple[Health, str]:
+def _health(state: str, why: str, pace: Pace, *, age: float | None, failing: str, ahead: float) -> tuple[Health, str]:
     if state in ("off", "waiting", "trouble"):
         return state, why  # type: ignore[return-value]
+    if state == "silent":
+        return "behind", why
     if failing:
-        return "trouble", "the last capture failed"
+        return "trouble", f"the last capture failed: {failing}"
     if pace.factor > 1:
         return "degraded", f"every {pace.seconds:g} s instead of {pace.asked:g}: {pace.why}"
-    if continuous and age is not None and age > 2 * pace.seconds + 1:
+    if age is not None and age > 2 * pace.seconds + 1:
         return "behind", f"the last capture is {age:.0f} s old"
+    if ahead >= _AHEAD_S:
+        return "degraded", f"the host's clock was set back: captures are filed {ahead:.0f} s ahead of it, less and less"
     return "well", why if state == "attaching" else "captures are taken as asked"
 
 

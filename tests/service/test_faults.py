@@ -1,0 +1,236 @@
+"""Faults under the service as its users have it: whatever dies, fills up, hangs or is set, it goes on by itself.
+
+One guest and one service for all, on a libvirt daemon of their own and a small volume; each test leaves all well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+from conftest import until
+from faulty import Faulty, small_volume
+from own_daemon import OwnDaemon, own_daemon
+from stepped_clock import SteppedClock
+
+from workbench.case import Case
+from workbench.demo import DemoGuest, DemoImage, DemoSpec
+from workbench.errors import HypervisorLostError
+from workbench.guest.leftovers import find_leftovers
+from workbench.guest.process import find_qemu
+from workbench.guest.reach import Reach
+
+pytestmark = [pytest.mark.guest, pytest.mark.skipif(os.getuid() != 0, reason="a daemon of one's own needs root")]
+RECORDER = Path(__file__).parents[1] / "capture" / "recorder.py"
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnDaemon]:
+    with own_daemon(tmp_path_factory.mktemp("daemon")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def kept(daemon: OwnDaemon, demo_image: DemoImage) -> Iterator[DemoGuest]:
+    with DemoGuest.boot(DemoSpec(f"lost-{os.getpid()}", memory_mib=128), daemon.uri, image=demo_image) as guest:
+        yield guest
+        connect_again(guest)
+
+
+def connect_again(guest: DemoGuest) -> None:
+    """Give the demo guest a connection to the present daemon."""
+    guest.connection = libvirt.open(guest.uri)
+    guest.domain = guest.connection.lookupByName(guest.name)
+
+
+def test_a_guest_whose_libvirt_dies_in_a_pause_goes_on_with_the_next_daemon(
+    daemon: OwnDaemon, kept: DemoGuest, tmp_path: Path
+) -> None:
+    """The recorder hangs in a pause, and its guard cannot reach anybody at the limit of 1 s: it does not leave off."""
+    with Case.create(tmp_path / "case", uri=daemon.uri):
+        pass
+    words = [sys.executable, str(RECORDER), str(tmp_path / "case"), daemon.uri, kept.name, "60"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"paused\n"
+            daemon.kill()
+        finally:
+            process.kill()
+    with pytest.raises(HypervisorLostError):
+        Reach(daemon.uri, kept.domain.UUIDString())
+    daemon.start()
+    with closing(Reach(daemon.uri, kept.domain.UUIDString())) as reach:
+        until(lambda: reach.guest().is_running())
+        until(lambda: find_leftovers(reach.guest().monitor) == [])
+    assert kept.run("echo well").stdout == "well\n"
+
+
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory: pytest.TempPathFactory) -> SteppedClock:
+    return SteppedClock(tmp_path_factory.mktemp("clock"))
+
+
+@pytest.fixture(scope="module")
+def service(
+    daemon: OwnDaemon, kept: DemoGuest, clock: SteppedClock, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Faulty]:
+    place = tmp_path_factory.mktemp("service")
+    with small_volume(place / "volume") as volume:
+        made = Faulty(place, volume, daemon.uri, kept.name, clock.environment)
+        answer = made.client.post("/capture-config", json={"guest": kept.name, "interval_s": 0.5})
+        assert answer.status_code == 200, answer.text
+        until(lambda: made.status()["captures"] >= 2)
+        yield made
+        made.end()
+        made.clean(kept.domain.UUIDString())
+        made.whole()
+
+
+def stored(records: list[Any]) -> list[int]:
+    return [int(each.facts["stored_bytes"]) for each in records]
+
+
+def test_libvirt_is_killed_and_started_again_and_the_series_goes_on(
+    daemon: OwnDaemon, service: Faulty, kept: DemoGuest
+) -> None:
+    before = service.recorder()
+    daemon.kill()
+    told = service.until_status(health="trouble")
+    assert "libvirt" in told["why"] or "connect" in told["why"]
+    assert told["last_error"]
+    assert kept.run("echo alone").stdout == "alone\n"
+    daemon.start()
+    connect_again(kept)
+    service.until_status(health="well")
+    service.captures()
+    assert service.recorder() != before
+    service.whole()
+
+
+def test_a_recorder_that_hangs_is_told_of_and_replaced(service: Faulty, kept: DemoGuest) -> None:
+    hung, failures = service.recorder(), service.status()["failures"]
+    os.kill(hung, signal.SIGSTOP)
+    told = service.until_status(state="silent")
+    assert told["health"] == "behind"
+    assert "has said nothing for" in told["why"]
+    until(lambda: not Path(f"/proc/{hung}").exists())
+    told = service.until_status(health="well")
+    assert told["failures"] > failures
+    assert "hung" in told["last_error"]
+    assert service.recorder() != hung
+    service.captures()
+    service.whole()
+
+
+def test_a_qemu_that_is_killed_is_told_of_and_its_series_goes_on_when_it_is_started_again(
+    service: Faulty, kept: DemoGuest
+) -> None:
+    kept.connection.defineXML(kept.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    try:
+        last = service.captures()["last_capture"]
+        os.kill(find_qemu(kept.domain.UUIDString(), kept.name), signal.SIGKILL)
+        told = service.until_status(state="waiting", why="the guest does not run: its QEMU crashed or was killed")
+        assert told["health"] == "waiting"
+        kept.domain.create()
+        kept.reconnect()
+        service.until_status(health="well")
+        service.captures()
+    finally:
+        kept.domain.undefine()
+    assert last in {each.id for each in service.records()}
+    service.whole()
+
+
+def test_a_clock_that_is_set_back_puts_no_capture_among_the_old(service: Faulty, clock: SteppedClock) -> None:
+    first = service.captures()
+    clock.step(-3_600)
+    told = service.until_status(health="degraded")
+    assert "clock was set back" in told["why"]
+    assert told["interval_held_s"] == 0.5
+    assert told["age_s"] < 60
+    assert 3_500 < told["clock_ahead_s"] <= 3_600
+    assert told["last_capture_ns"] > first["last_capture_ns"]
+    last = service.captures()
+    assert last["clock_ahead_s"] < told["clock_ahead_s"]  # the wall clock catches up
+    assert last["rpo_achieved_s"] < 600
+    with Case(service.path) as case:
+        assert case.moment("latest").record.time_ns >= last["last_capture_ns"]
+    os.kill(service.recorder(), signal.SIGKILL)  # the next one must find the newest, too
+    service.captures()
+    clock.step(0)
+    service.until_status(health="well")
+    assert service.status()["clock_ahead_s"] == 0
+    clock.step(60)  # for good: it is followed at once
+    told = service.captures()
+    assert (told["health"], told["clock_ahead_s"]) == ("well", 0)
+    assert told["age_s"] < 30
+    service.whole()
+
+
+def test_a_guest_that_sets_its_own_clock_changes_nothing(service: Faulty, kept: DemoGuest) -> None:
+    kept.run("date -s 2031-05-05")
+    told = service.captures()
+    kept.run("date -s 2001-05-05")
+    told = service.captures()
+    assert "guest" not in told["why"]
+    service.whole()
+
+
+def test_a_volume_that_is_full_fails_captures_in_words_and_nothing_else(service: Faulty, kept: DemoGuest) -> None:
+    def fill() -> None:
+        with contextlib.suppress(OSError), (service.path.parent / "ballast").open("ab") as file:
+            while True:
+                file.write(bytes(1 << 20))
+                file.flush()
+
+    fill()
+    kept.run("dd if=/dev/urandom of=/dev/shm/noise bs=1M count=8")
+
+    def full() -> Any:
+        fill()
+        told = service.status()
+        return told if told["health"] == "trouble" else None
+
+    told = until(full)
+    assert "space" in told["last_error"], told
+    assert told["free_bytes"] < 8 << 20
+    metrics = service.client.get("/metrics").text
+    assert f'workbench_health{{guest="{kept.name}",health="trouble"}} 1.0' in metrics
+    assert kept.run("echo runs").stdout == "runs\n"
+    with Case(service.path) as case:
+        assert case.check() == []
+    (service.path.parent / "ballast").unlink()
+    service.until_status(health="well")
+    service.captures()
+    service.whole()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_a_service_killed_with_its_recorder_leaves_a_clean_guest_and_goes_on_with_the_series(
+    service: Faulty, kept: DemoGuest, seconds: float
+) -> None:
+    service.captures()
+    time.sleep(seconds)  # wherever in a capture that is
+    service.kill()
+    service.clean(kept.domain.UUIDString())
+    known = len(service.records())
+    service.start()
+    service.captures()
+    records = service.records()
+    baseline, after = stored(records)[0], stored(records)[known:]
+    assert max(after) < baseline / 2  # a comparing pass, not all of it anew
+    service.whole()
