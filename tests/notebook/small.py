@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from workbench.bench.large import Large
+from workbench.case import Experiment
+from workbench.experiment.document import Asked, Document, Run
 from workbench.model import CaptureId, CaptureMode, GuestId, Mark, RegionKind, RegionSpec
 from workbench.store import CaseStore
 
-__all__ = ["Forked", "Large", "inert"]
+__all__ = ["Forked", "Large", "experiment_in", "inert", "kept_experiment"]
 
 GUEST = GuestId("6d0c1f5e-52d4-4a3b-9c0e-0123456789ab")
 NOON = 1_714_566_600_000_000_000  # 2024-05-01T12:30:00Z
@@ -61,6 +63,47 @@ class Forked:
         with store.writer(GUEST) as writer:
             writer.move_to(self.ids[max(self.ids)])
             self.take(writer, second)
+
+
+def kept_experiment(name: str = "planted", moment: str = "ab" * 32, after: tuple[str, str] = ("", "")) -> Document:
+    """Two variants, three runs each; what a guest says is `name`; one run of B failed, one hung.
+
+    `after`: captures of the runs of each variant that are ok.
+    """
+    nothing = Asked("nothing", "", "")
+    runs = [_run("control", n, 2 * n - 1, float(n), name, after[0]) for n in (1, 2, 3)]
+    runs += [
+        _run("B", 1, 2, 9.0, name, after[1]),
+        Run("B", 2, 4, "failed", "measure load", f"measure load: {name}"[:500], 9.0, {}, console=f"line 1\n{name}"),
+        Run("B", 3, 6, "hung", "workload", "workload: a command did not end in 3.0 s", console=name),
+    ]
+    return Document(
+        format=1, case="c5ca1b1a-31a5-4d3c-9d6d-5f0d8f0a7e55", guest=GUEST, moment=moment, made_ns=NOON, seed=42,
+        control="control", variants={"control": nothing, "B": Asked("script", name, "cd" * 32)}, workload=nothing,
+        until=nothing, measures={"load": Asked("script", "cat /proc/loadavg", "01" * 32)}, repeats=3, at_once=2,
+        timeout=3.0, keep="captures", versions={}, runs=tuple(sorted(runs, key=lambda run: run.position)),
+    )  # fmt: skip
+
+
+def _run(variant: str, repeat: int, position: int, load: float, name: str, after: str) -> Run:
+    values: dict[str, float | str] = {"load": load, "said": name[:2000]}
+    guest = str(GUEST) if after else ""
+    return Run(
+        variant,
+        repeat,
+        position,
+        "ok",
+        seconds=load,
+        values=values,
+        guest=guest,
+        after=after,
+        console=f"line 1\n{name}",
+    )
+
+
+def experiment_in(case: Any, document: Document) -> Experiment:
+    """An experiment as the case would give it."""
+    return Experiment(case, document, "5a" * 32)
 
 
 def inert(text: str) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,20 @@ from IPython.core.interactiveshell import InteractiveShell
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from small import CONTROL, HOSTILE, MARKUP, NOON, Forked, Large
+from small import CONTROL, HOSTILE, MARKUP, NOON, Forked, Large, experiment_in, kept_experiment
+from things import results_of
 
 import workbench
-from workbench.case import Case, Clone, Predicate
+import workbench.case
+from workbench.case import Case, Clone, Identity, Predicate
+from workbench.notebook.reprs import HTML
 from workbench.notebook.timeline import Timeline
 from workbench.rewind.clone import CloneRecord
 
+WORDS = ("command", "replay", "finding", "machine", "quiesce", "rewound", "tick", "probe", "predicate", "retention")
+"""What has no picture: a record of a few fields, or words of a guest."""
 IDS = ["markup", "control", "backwards", "long", "signs"]
-HARMLESS = {"div", "p", "strong", "bdi", "table", "thead", "tbody", "tr", "th", "td", "img", "style"}
+HARMLESS = {"div", "p", "pre", "strong", "bdi", "table", "thead", "tbody", "tr", "th", "td", "img", "style"}
 
 
 class Elements(HTMLParser):
@@ -58,7 +65,7 @@ def assert_inert(html: str) -> None:
         assert "A" * 1000 not in text
     for svg in pictures_of(html):
         assert {each.tag.split("}")[1] for each in ET.fromstring(svg).iter()} <= {
-            "svg", "title", "rect", "text", "path", "circle"
+            "svg", "title", "rect", "text", "path", "circle", "line"
         }  # fmt: skip
 
 
@@ -85,7 +92,7 @@ def things_of(case: Case, forked: Forked) -> dict[str, Any]:
     return {
         "case": case, "moment": b, "diff": case.diff(a, b), "clone": Clone(case, clone),
         "test plan": case.plan_rewind(a), "production plan": case.plan_rewind(a, "production"),
-        "bisection": bisection,
+        "bisection": bisection, "experiment": experiment_in(case, kept_experiment(name)), **results_of(case, name),
         "timeline": Timeline(case), "moments": case.timeline(), "summary": case.diff(a, b).summary(),
     }  # fmt: skip
 
@@ -109,7 +116,46 @@ def test_every_object_has_a_picture_and_the_same_bytes_twice(shell: InteractiveS
         ):
             html = html_of(shell, thing)
             assert html == html_of(shell, other), what
-            assert bool(pictures_of(html)) == (what not in ("moments", "summary")), what
+            assert bool(pictures_of(html)) == (what not in ("moments", "summary", *WORDS)), what
+
+
+def test_everything_that_the_one_door_gives_has_a_look_of_its_own(shell: InteractiveShell) -> None:
+    classes = {name: each for name in workbench.case.__all__ if isinstance(each := getattr(workbench.case, name), type)}
+    known = shell.display_formatter.formatters["text/html"]
+    assert {name for name, each in classes.items() if each not in known} == set()
+    assert {f"{module}.{name}" for module, name in HTML} - {
+        f"{each.__module__}.{each.__qualname__}" for each in map(located, HTML)
+    } == set()
+
+
+def located(where: tuple[str, str]) -> type:
+    """The class that a look is for; it is where it is said to be."""
+    found = getattr(importlib.import_module(where[0]), where[1])
+    assert isinstance(found, type)
+    return found
+
+
+def test_a_password_is_not_shown(shell: InteractiveShell) -> None:
+    assert "secret" not in html_of(shell, Identity(hostname="web", login=("root", "secret")))
+
+
+def test_how_consistent_a_moment_is_stands_in_it_and_a_strangers_facts_do_nothing(
+    shell: InteractiveShell, tmp_path: Path
+) -> None:
+    with Case(Forked(tmp_path / "case").build().path) as case:
+        moment = case.moment()
+        told = {"consistency": "application", "frozen": True, "frozen_ns": 12_300_000, "frozen_file_systems": 2}
+        html = html_of(shell, with_facts(moment, told))
+        assert "12.3 ms, 2 file systems" in html
+        assert "clones and rewinds thaw them" in html
+        for hostile in HOSTILE:
+            facts = {"consistency": hostile, "consistency_why": hostile, "frozen_ns": 1, "frozen_file_systems": hostile}
+            assert_inert(html_of(shell, with_facts(moment, facts)))
+
+
+def with_facts(moment: Any, facts: dict[str, Any]) -> Any:
+    moment.record = replace(moment.record, facts=facts)
+    return moment
 
 
 def test_reprs_say_what_there_is(shell: InteractiveShell, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from workbench.case.moment import Moment
 from workbench.case.recording import Recording
 from workbench.disk.exports import export as export_frame
 from workbench.evidence.pdf import print_pdf
+from workbench.experiment.result import Experiment
 from workbench.guest.doctor import Finding
 from workbench.inquiry.answer import absences
 from workbench.inside.ran import Ran
@@ -30,6 +31,7 @@ from workbench.rewind.plan import RewindPlan
 from workbench.store import PrunePlan
 from workbench.timeline.retention import Retention
 from workbench.trial.probes import CommandProbe, HttpProbe, TcpProbe
+from workbench.trial.trial import Trial
 
 __all__ = [
     "Bisection",
@@ -38,6 +40,7 @@ __all__ = [
     "CommandProbe",
     "Diff",
     "ExactRecording",
+    "Experiment",
     "Finding",
     "HttpProbe",
     "Identity",
@@ -54,6 +57,7 @@ __all__ = [
     "Segment",
     "TcpProbe",
     "Tick",
+    "Trial",
     "absences",
     "build_symbols",
     "doctor",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.notebook.table import Table
     from workbench.notebook.terminal import Terminal
     from workbench.notebook.timeline import Timeline
+    from workbench.notebook.variants import Variants
     from workbench.notebook.work import Work
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Table",
     "Terminal",
     "Timeline",
+    "Variants",
     "Work",
 ]
 
@@ -45,6 +47,7 @@ _WHERE = {
     "Table": "table",
     "Terminal": "terminal",
     "Timeline": "timeline",
+    "Variants": "variants",
     "Work": "work",
 }
 """Widgets by name: the module that has each."""

@@ -7,6 +7,7 @@ colours by theme: a picture in a report has none.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from workbench.notebook.history import History
 from workbench.notebook.text import markup, when
 
-__all__ = ["as_image", "bars_picture", "line_picture", "timeline_picture"]
+__all__ = ["as_image", "axis_picture", "bars_picture", "line_picture", "on_paper", "timeline_picture"]
 
 _WIDTH, _GUTTER, _LANE, _AXIS = 900, 150, 26, 24
 _COLUMNS = 370
@@ -25,6 +26,7 @@ _SHOWN_LANES, _SHOWN_MARKS = 40, 200
 _INK, _DIM, _PAPER = "#222222", "#8a8a8a", "#ffffff"
 _TICK, _FORK, _MARK, _HERE = "#0072B2", "#D55E00", "#E69F00", "#009E73"
 _CLONE = "#CC79A7"
+_FRAME = re.compile(r'<svg xmlns="http://www\.w3\.org/2000/svg" (viewBox="[\d. ]+" width="\d+" height="\d+")')
 
 
 def as_image(svg: str, alt: str) -> str:
@@ -61,17 +63,31 @@ def timeline_picture(history: History, chosen: str | Sequence[str] = ()) -> str:
 
 def line_picture(points: Sequence[tuple[int, str]]) -> str:
     """Return named instants (ns, words) on one line of time, in the order given, with arrows between them."""
-    low, high = min(at for at, _ in points), max(at for at, _ in points)
-    xs = [30 + (at - low) / max(1, high - low) * (_WIDTH - 60) for at, _ in points]
+    return axis_picture([(at, words, when(at)) for at, words in points])
+
+
+def axis_picture(points: Sequence[tuple[int, str, str]]) -> str:
+    """Return named places (number, words above, words below) on one line, in the order given, with arrows between."""
+    low, high = min(at for at, *_ in points), max(at for at, *_ in points)
+    xs = [30 + (at - low) / max(1, high - low) * (_WIDTH - 60) for at, *_ in points]
     parts = [f'<path d="M20 44H{_WIDTH - 20}" stroke="{_DIM}"/>']
-    for (at, words), x in zip(points, xs, strict=True):
+    for (_, above, below), x in zip(points, xs, strict=True):
         anchor = "start" if x < _WIDTH / 2 else "end"
         parts.append(f'<circle cx="{x:.1f}" cy="44" r="5" fill="{_TICK}"/>')
-        parts.append(_text(x, 20, words, anchor=anchor) + _text(x, 70, when(at), anchor=anchor))
+        parts.append(_text(x, 20, above, anchor=anchor) + _text(x, 70, below, anchor=anchor))
     for begin, end in pairwise(xs):
         tip = 8 if end < begin else -8
         parts.append(f'<path d="M{begin:.1f} 36H{end:.1f}m{tip} -4l{-tip} 4l{tip} 4" stroke="{_FORK}" fill="none"/>')
-    return _svg(80, " to ".join(words for _, words in points), parts)
+    return _svg(80, " to ".join(words for _, words, _ in points), parts)
+
+
+def on_paper(svg: str) -> str:
+    """Return a picture of ours that takes its colours from the page, in ink on paper, as an image has no page."""
+    frame = _FRAME.match(svg)
+    if frame is None:
+        raise ValueError("not a picture of ours")
+    paper = f'<rect width="100%" height="100%" fill="{_PAPER}"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {frame[1]} color="{_INK}">{paper}{svg}</svg>'
 
 
 def bars_picture(rows: Iterable[tuple[str, int, str]], title: str) -> str:

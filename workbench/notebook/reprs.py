@@ -12,13 +12,13 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.model import CLUSTER, PAGE
-from workbench.notebook.history import read_history
-from workbench.notebook.picture import as_image, bars_picture, line_picture, timeline_picture
+from workbench.notebook.picture import as_image, bars_picture, line_picture
+from workbench.notebook.repr_parts import ROWS, SHORT, fields_html, titled, where
+from workbench.notebook.repr_results import RESULTS
 from workbench.notebook.text import inert, markup, table, when
 
 __all__ = [
     "HTML",
-    "bisection_html",
     "case_html",
     "clone_html",
     "diff_html",
@@ -26,12 +26,9 @@ __all__ = [
     "install",
     "moment_html",
     "plan_html",
+    "recording_html",
 ]
 
-_SHORT = 12
-_PICTURED = 20_000
-"""Captures up to which a repr reads the records for a picture; past it the listing has to do."""
-_ROWS = 100
 _FRAME_ROWS = 60
 
 
@@ -39,13 +36,13 @@ def case_html(case: Any) -> str:
     """Show a case: its guests, how many captures and marks each has, and its timeline."""
     rows: list[tuple[object, ...]] = []
     total = 0
-    for guest in case.guests()[:_ROWS]:
+    for guest in case.guests()[:ROWS]:
         captures = case.store.captures(guest.id)
         total += len(captures)
         ends = (when(captures[0].time_ns), when(captures[-1].time_ns)) if captures else ("-", "-")
         rows.append((guest.name, len(captures), *ends, len(case.marks(guest.id))))
     head = ("guest", "captures", "first", "last", "marks")
-    return _titled(f"Case {case.location}", table(rows, head) + _where(case, (), total))
+    return titled(f"Case {case.location}", table(rows, head) + where(case, (), total))
 
 
 def moment_html(moment: Any) -> str:
@@ -53,30 +50,45 @@ def moment_html(moment: Any) -> str:
     record = moment.record
     rows: list[tuple[object, ...]] = [
         ("time", when(record.time_ns)),
-        ("capture", record.id[:_SHORT]),
+        ("capture", record.id[:SHORT]),
         ("mode", record.mode.value),
         ("reason", record.reason or "-"),
         ("branch, depth", f"{record.branch}, {record.depth}"),
-        ("follows", record.parent[:_SHORT] if record.parent else "nothing"),
+        ("follows", record.parent[:SHORT] if record.parent else "nothing"),
+        *_file_systems(record.facts),
     ]
     regions = [
-        (each.spec.name, each.spec.kind.value, f"{each.spec.length:,}", each.digest[:_SHORT])
-        for each in record.regions[:_ROWS]
+        (each.spec.name, each.spec.kind.value, f"{each.spec.length:,}", each.digest[:SHORT])
+        for each in record.regions[:ROWS]
     ]
     shown = table(rows) + table(list(regions), ("region", "kind", "bytes", "digest"))
-    return _titled(f"Moment of {moment.guest.name}", shown + _where(moment.case, (moment.id,)))
+    return titled(f"Moment of {moment.guest.name}", shown + where(moment.case, (moment.id,)))
+
+
+def _file_systems(facts: Any) -> list[tuple[object, ...]]:
+    """Return how consistent its file systems are, as its facts have it; a stranger may have written them."""
+    if "consistency" not in facts:
+        return []
+    told = inert(facts["consistency"], 40)
+    if facts.get("consistency_why"):
+        told += f": {inert(facts['consistency_why'])}"
+    rows: list[tuple[object, ...]] = [("consistency", told)]
+    frozen, count = facts.get("frozen_ns"), facts.get("frozen_file_systems")
+    if isinstance(frozen, int) and frozen:
+        rows.append(("frozen", f"{frozen / 1e6:.1f} ms, {inert(count, 20)} file systems"))
+    if facts.get("frozen") is True:
+        rows.append(("comes up", "with its file systems frozen: clones and rewinds thaw them"))
+    return rows
 
 
 def diff_html(diff: Any) -> str:
     """Show a diff: which regions changed and by how much, as a table and as bars."""
-    rows = [tuple(row) for row in diff.summary().itertuples(index=False)][:_ROWS]
+    rows = [tuple(row) for row in diff.summary().itertuples(index=False)][:ROWS]
     cells: list[tuple[object, ...]] = [(name, kind, f"{blocks:,}", f"{size:,}") for name, kind, blocks, size in rows]
     picture = bars_picture([(name, blocks, f"{blocks:,} blocks") for name, _, blocks, _ in rows], "changed blocks")
-    ends = (
-        f"{diff.a.id[:_SHORT]} ({when(diff.a.record.time_ns)}) to {diff.b.id[:_SHORT]} ({when(diff.b.record.time_ns)})"
-    )
+    ends = f"{diff.a.id[:SHORT]} ({when(diff.a.record.time_ns)}) to {diff.b.id[:SHORT]} ({when(diff.b.record.time_ns)})"
     shown = table(cells, ("region", "kind", "blocks", "bytes")) + as_image(picture, "changed blocks by region")
-    return _titled(f"Diff {ends}", shown)
+    return titled(f"Diff {ends}", shown)
 
 
 def clone_html(clone: Any) -> str:
@@ -86,12 +98,12 @@ def clone_html(clone: Any) -> str:
         ("domain", record.name),
         ("UUID", record.uuid),
         ("connection", record.uri),
-        ("from the moment", record.capture[:_SHORT]),
+        ("from the moment", record.capture[:SHORT]),
         ("started", when(record.started_ns)),
         ("took", f"{record.seconds:.1f} s"),
         ("files", record.directory),
     ]
-    return _titled("Clone", table(rows) + _where(clone.case, (record.capture,)))
+    return titled("Clone", table(rows) + where(clone.case, (record.capture,)))
 
 
 def plan_html(plan: Any) -> str:
@@ -99,8 +111,8 @@ def plan_html(plan: Any) -> str:
     in_production = plan.mode == "production"
     rows: list[tuple[object, ...]] = [
         ("mode", f"{plan.mode}: {'the guest itself' if in_production else 'a clone beside the guest'}"),
-        ("to", f"{plan.target.id[:_SHORT]}, {when(plan.target.time_ns)}"),
-        ("from", f"{plan.present.id[:_SHORT]}, {when(plan.present.time_ns)}"),
+        ("to", f"{plan.target.id[:SHORT]}, {when(plan.target.time_ns)}"),
+        ("from", f"{plan.present.id[:SHORT]}, {when(plan.present.time_ns)}"),
         ("pages", f"{plan.pages:,} ({plan.pages * PAGE:,} bytes)"),
         ("disk clusters", f"{plan.clusters:,} ({plan.clusters * CLUSTER:,} bytes)"),
     ]
@@ -112,29 +124,37 @@ def plan_html(plan: Any) -> str:
             ("safety", "a capture of the present is taken first"),
         ]
     picture = line_picture([(plan.present.time_ns, "the present"), (plan.target.time_ns, "the target")])
-    return _titled(f"Rewind of {plan.guest_name}", table(rows) + as_image(picture, "from the present to the target"))
+    return titled(f"Rewind of {plan.guest_name}", table(rows) + as_image(picture, "from the present to the target"))
 
 
-def bisection_html(found: Any) -> str:
-    """Show a bisection: what was asked, between which captures the answer turns, and where they lie."""
+def recording_html(recording: Any) -> str:
+    """Show a recording: of which guest, and what the case has of it."""
+    guest = recording.guest
+    captures = recording.case.store.captures(guest.id)
     rows: list[tuple[object, ...]] = [
-        ("first", f"{found.first.id[:_SHORT]}, {when(found.first.record.time_ns)}"),
-        ("last before", f"{found.last_before.id[:_SHORT]}, {when(found.last_before.record.time_ns)}"),
-        ("between them", f"{found.span:.3f} s, {len(found.unknown)} captures that could not be told"),
-        ("asked", f"{len(found.asked)} of {found.captures} captures"),
+        ("guest", guest.name),
+        ("captures", len(captures)),
+        ("newest", when(captures[-1].time_ns) if captures else "-"),
     ]
-    if found.refinement is not None:
-        rows.append(("refined", found.refinement))
-    if found.refused:
-        rows.append(("not refined", found.refused))
-    words = {True: "yes", False: "no", None: "unknown"}
-    asked: list[tuple[object, ...]] = [
-        (each.capture[:_SHORT], when(each.time_ns), words[each.answer], f"{each.seconds:.2f}", each.why or "-")
-        for each in found.asked[:_ROWS]
-    ]
-    shown = table(rows) + table(asked, ("capture", "time", "answer", "seconds", "why"))
-    return _titled(found.question, shown + _where(found.first.case, (found.last_before.id, found.first.id)))
+    return titled("Recording", table(rows) + where(recording.case, (), len(captures)))
 
+
+RECORDS = (
+    ("workbench.capture.quiesce", "Quiesce"),
+    ("workbench.capture.schedule", "Tick"),
+    ("workbench.guest.doctor", "Finding"),
+    ("workbench.replay.exact.machine", "Machine"),
+    ("workbench.replay.predicates", "Predicate"),
+    ("workbench.rewind.identity", "Identity"),
+    ("workbench.rewind.outcome", "Rewound"),
+    ("workbench.store.prune", "PrunePlan"),
+    ("workbench.timeline.retention", "Retention"),
+    ("workbench.trial.probes", "CommandProbe"),
+    ("workbench.trial.probes", "HttpProbe"),
+    ("workbench.trial.probes", "TcpProbe"),
+    ("workbench.trial.state", "TrialStatus"),
+)
+"""Records that are shown by their fields."""
 
 HTML: dict[tuple[str, str], Callable[[Any], str]] = {
     ("workbench.case.case", "Case"): case_html,
@@ -142,7 +162,9 @@ HTML: dict[tuple[str, str], Callable[[Any], str]] = {
     ("workbench.case.diff", "Diff"): diff_html,
     ("workbench.case.clone", "Clone"): clone_html,
     ("workbench.rewind.plan", "RewindPlan"): plan_html,
-    ("workbench.replay.bisect", "Bisection"): bisection_html,
+    ("workbench.case.recording", "Recording"): recording_html,
+    **RESULTS,
+    **dict.fromkeys(RECORDS, fields_html),
 }
 """Module and name of a class, and what shows it."""
 
@@ -187,7 +209,7 @@ def _inert_cell(value: Any) -> Any:
 
 def _plain(thing: Any, printer: Any, _cycle: bool) -> None:
     words = str(thing)
-    printer.text("\n".join(inert(line, 400) for line in words.split("\n")[:_ROWS]))
+    printer.text("\n".join(inert(line, 400) for line in words.split("\n")[:ROWS]))
 
 
 def _plain_frame(frame: Any, printer: Any, _cycle: bool) -> None:
@@ -203,16 +225,3 @@ def _or_the_error(show: Callable[[Any], str]) -> Callable[[Any], str]:
             return f"<p>{markup(error, 600)}</p>"
 
     return shown
-
-
-def _titled(title: str, body: str) -> str:
-    return f'<div class="wb-repr"><p><strong><bdi>{markup(title, 300)}</bdi></strong></p>{body}</div>'
-
-
-def _where(case: Any, chosen: tuple[str, ...], captures: int | None = None) -> str:
-    """Return the picture of a case's timeline, or the words that it is too long for one."""
-    if captures is None:
-        captures = sum(len(case.store.captures(guest.id)) for guest in case.guests())
-    if captures > _PICTURED:
-        return f"<p>{captures:,} captures: `%wb timeline` draws them.</p>"
-    return as_image(timeline_picture(read_history(case), chosen), f"timeline of {captures} captures")
