@@ -13,8 +13,8 @@ import pytest
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
-LIVE = {"01-capture-live", "05-rewind-and-clone"}
-"""They boot a guest, and show what no second run shows: they are run, and not compared."""
+LIVE = {"01-capture-live", "05-rewind-and-clone", "07-ab-experiment", "08-replay-and-bisect"}
+"""They boot a guest, and show what no second run shows: only what they have in common with it is compared."""
 
 
 def test_the_lessons_are_there() -> None:
@@ -29,7 +29,7 @@ def test_it_is_a_lesson_with_its_answers(path: Path) -> None:
     assert notebook.cells[0].source.startswith("# ")
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
-    rooms = "store|memory|disk|capture|guest|inquiry|rewind|evidence"
+    rooms = "store|memory|disk|capture|guest|inquiry|rewind|evidence|experiment|replay|trial|inside"
     assert not re.search(rf"(?m)^(import|from) workbench\.({rooms})", "\n".join(cell.source for cell in code))
 
 
