@@ -62,8 +62,8 @@ def test_the_control_comes_first_and_each_run_has_its_value(case: Case) -> None:
     control, other = panel["rows"]
     assert (control["median"], control["q1"], control["q3"], control["counts"]) == (2.0, 1.5, 2.5, "3 values")
     assert [(run["position"], run["value"]) for run in other["runs"]] == [(2, 9.0), (4, None), (6, None)]
-    assert other["counts"] == "1 values, 1 failed, 1 hung"
-    assert "run 2 of B: no value, failed at measure load: " in other["runs"][1]["words"]
+    assert other["counts"] == "1 value, 1 failed, 1 hung"
+    assert "run 2 of B: no value, failed: measure load: planted" in other["runs"][1]["words"]
 
 
 def test_the_test_is_said_as_a_sentence_with_what_it_cannot_show(case: Case) -> None:

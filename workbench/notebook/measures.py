@@ -77,7 +77,9 @@ def _panel(summary: pd.DataFrame, runs: pd.DataFrame, name: str, control: str) -
 
 
 def _row(told: pd.Series, runs: pd.DataFrame, name: str, control: str) -> dict[str, Any]:
-    counts = f"{told['n']} values" + "".join(f", {told[each]} {each}" for each in ("failed", "hung") if told[each])
+    counts = f"{told['n']} value{'' if told['n'] == 1 else 's'}" + "".join(
+        f", {told[each]} {each}" for each in ("failed", "hung") if told[each]
+    )
     spread = f"median {value_words(told['median'])}, quartiles {value_words(told['q1'])} to {value_words(told['q3'])}"
     spread += f", all {value_words(told['least'])} to {value_words(told['most'])}"
     return {
@@ -95,9 +97,9 @@ def _run(run: pd.Series, name: str) -> dict[str, Any]:
     value = _finite(run.get(name))
     said = f"run {run['repeat']} of {run['variant']}: {'no value' if value is None else value_words(value)}"
     if run["outcome"] != "ok":
-        said += f", {run['outcome']} at {run['step']}"
-    if run["error"]:
-        said += f": {run['error']}"
+        said += f", {run['outcome']}"
+    if run["error"] or run["step"]:
+        said += f": {run['error'] or run['step']}"
     words = inert(said, _WHY)
     return {"position": int(run["position"]), "repeat": int(run["repeat"]), "value": value, "words": words}
 

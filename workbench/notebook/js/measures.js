@@ -2,22 +2,27 @@
 // the arrow keys choose among them.
 
 const SIGNS = ["○", "●", "■", "▲", "◆"]; // by variant: apart without colour; the control's is hollow
-const PAD = 2.5; // percent of the scale left free at each end
+const PAD = 0.025; // of the scale, left free at each end
+const ROOM = 120, STEP = 14; // px beside the scale for runs without a value
 
-// Where a value is, in percent of the scale; halves, since the difference of two finite numbers may not be finite.
+// Where a value is, as a part of the scale; halves, since the difference of two finite numbers may not be finite.
 function placeOf(panel, value) {
   const half = panel.most / 2 - panel.least / 2;
-  return PAD + (half === 0 ? 0.5 : (value / 2 - panel.least / 2) / half) * (100 - 2 * PAD);
+  return PAD + (half === 0 ? 0.5 : (value / 2 - panel.least / 2) / half) * (1 - 2 * PAD);
 }
 
-function at(percent, node) { node.style.insetInlineStart = `${percent}%`; return node; }
+// All rows of a panel, and its axis, leave the same room beside the scale: one value is in one place in all of them.
+const length = (part) => `calc((100% - var(--wb-room)) * ${part})`;
+function at(part, node) { node.style.insetInlineStart = length(part); return node; }
+const missingIn = (row) => row.runs.filter((run) => run.value === null).length;
+const stepOf = (panel) => Math.min(STEP, ROOM / Math.max(1, ...panel.rows.map(missingIn)));
 
 // The quartiles as a band, the median as a bar.
 function bandOf(panel, row) {
   if (row.median === null) return [];
   const left = placeOf(panel, row.q1), right = placeOf(panel, row.q3);
   const band = at(left, make("span", { class: "wb-band", "aria-hidden": "true" }));
-  band.style.inlineSize = `${right - left}%`;
+  band.style.inlineSize = length(right - left);
   return [band, at(placeOf(panel, row.median), make("span", { class: "wb-median", "aria-hidden": "true" }))];
 }
 
@@ -26,7 +31,7 @@ function dotOf(s, panel, run, sign, missing) {
   const dot = make("span", attributes, make("span", { "aria-hidden": "true", text: none ? "×" : sign }));
   dot.setAttribute("aria-label", run.words);
   dot.addEventListener("click", () => choose(s, run.position));
-  if (none) dot.style.insetInlineEnd = `${missing * 14}px`; else at(placeOf(panel, run.value), dot);
+  if (none) dot.style.insetInlineEnd = `${missing * stepOf(panel)}px`; else at(placeOf(panel, run.value), dot);
   return dot;
 }
 
@@ -49,13 +54,11 @@ function walk(s, event) {
 function rowOf(s, panel, row, index) {
   const sign = SIGNS[index % SIGNS.length], hue = `wb-hue-${index % SIGNS.length}`;
   const runs = [...row.runs].sort((a, b) => (a.value ?? Infinity) - (b.value ?? Infinity) || a.position - b.position);
-  let missing = 0;
-  const dots = runs.map((run) => dotOf(s, panel, run, sign, run.value === null ? missing++ : 0));
+  let missing = missingIn(row);
+  const dots = runs.map((run) => dotOf(s, panel, run, sign, run.value === null ? --missing : 0));
   const list = make("div", {
     class: `wb-scale ${hue}`, role: "listbox", tabindex: "0", "data-lm-suppress-shortcuts": "true", "aria-label": `${isolated(panel.name)}, runs of ${isolated(row.name)}`,
   }, ...bandOf(panel, row), ...dots);
-  list.style.marginInlineEnd = `${missing * 14 + (missing ? 10 : 0)}px`;
-  if (missing) list.querySelectorAll(".wb-none").forEach((dot) => { dot.style.marginInlineEnd = `${-(missing * 14 + 8)}px`; });
   list.addEventListener("keydown", (event) => walk(s, event), { signal: s.signal });
   const name = make("div", { class: `wb-name ${hue}` }, make("span", { class: "wb-sign", "aria-hidden": "true", text: `${sign} ` }), apart(row.name), row.control ? make("span", { class: "wb-said", text: " (control)" }) : "");
   const words = make("div", { class: "wb-words" }, make("p", { text: row.spread }), make("p", { class: "wb-said", text: row.counts }), make("p", { text: row.words }));
@@ -68,7 +71,9 @@ function panelOf(s, panel) {
   const ends = panel.least === panel.most ? [panel.least] : [panel.least, panel.most];
   const axis = make("div", { class: "wb-axis" }, ...ends.map((each) => at(placeOf(panel, each), make("span", { text: short(each) }))));
   const rows = panel.rows.flatMap((row, index) => rowOf(s, panel, row, index));
-  return make("section", { class: "wb-panel", "aria-label": isolated(panel.name) }, make("h3", {}, apart(panel.name)), make("div", { class: "wb-rows" }, ...rows, make("div"), axis, make("div")));
+  const body = make("div", { class: "wb-rows" }, ...rows, make("div"), axis, make("div")), most = Math.max(...panel.rows.map(missingIn));
+  body.style.setProperty("--wb-room", `${most ? most * stepOf(panel) + 10 : 0}px`);
+  return make("section", { class: "wb-panel", "aria-label": isolated(panel.name) }, make("h3", {}, apart(panel.name)), body);
 }
 
 // The chosen run is the same in all panels.
