@@ -79,6 +79,22 @@ def test_a_guest_whose_libvirt_dies_in_a_pause_goes_on_with_the_next_daemon(
     assert kept.run("echo well").stdout == "well\n"
 
 
+def test_a_session_that_loses_libvirt_in_a_pause_leaves_the_guest_to_its_guard(
+    daemon: OwnDaemon, kept: DemoGuest, tmp_path: Path
+) -> None:
+    """The session ends in order, and says farewell to the guard, though it could not end its pause."""
+    connect_again(kept)
+    with Case.create(tmp_path / "case", uri=daemon.uri) as case:
+        recording = case.record(kept.name)
+        with pytest.raises(HypervisorLostError), recording, recording.session.pause():
+            daemon.kill()
+    daemon.start()
+    with closing(Reach(daemon.uri, kept.domain.UUIDString())) as reach:
+        until(lambda: reach.guest().is_running())
+        until(lambda: find_leftovers(reach.guest().monitor) == [])
+    connect_again(kept)
+
+
 @pytest.fixture(scope="module")
 def clock(tmp_path_factory: pytest.TempPathFactory) -> SteppedClock:
     return SteppedClock(tmp_path_factory.mktemp("clock"))
@@ -97,7 +113,6 @@ def service(
         yield made
         made.end()
         made.clean(kept.domain.UUIDString())
-        made.whole()
 
 
 def stored(records: list[Any]) -> list[int]:
@@ -234,3 +249,58 @@ def test_a_service_killed_with_its_recorder_leaves_a_clean_guest_and_goes_on_wit
     baseline, after = stored(records)[0], stored(records)[known:]
     assert max(after) < baseline / 2  # a comparing pass, not all of it anew
     service.whole()
+
+
+def safety_captures(service: Faulty) -> list[str]:
+    return [each.reason for each in service.records() if each.reason.startswith("before the rewind to")]
+
+
+def stands(guest: DemoGuest) -> bool:
+    return bool(guest.domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED)
+
+
+MOMENTS = {
+    "as soon as it was asked for": lambda service, kept, known: True,
+    "in a pause": lambda service, kept, known: stands(kept),
+    "after its safety capture": lambda service, kept, known: len(safety_captures(service)) > known,
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_service_killed_during_a_rewind_settles_it_done_or_undone_and_says_which(
+    service: Faulty, kept: DemoGuest, moment: str
+) -> None:
+    kept.run("rm -f /root/later; sync")
+    mark = f"here-{len(service.records())}"
+    made = service.client.post("/captures", json={"guest": kept.name, "reason": "x", "mark": mark}).json()
+    kept.run("echo later > /root/later; sync")
+    known, uuid = len(safety_captures(service)), kept.domain.UUIDString()
+    asked = {"guest": kept.name, "target": mark, "mode": "production", "confirm": kept.name}
+    job = service.client.post("/rewind", json=asked).json()["job"]["id"]
+    end = time.monotonic() + 60
+    while not MOMENTS[moment](service, kept, known):
+        assert time.monotonic() < end
+    service.kill()
+    service.start()
+
+    told = until(lambda: found if (found := service.client.get(f"/jobs/{job}").json()["job"])["ended_ns"] else None)
+    connect_again(kept)
+    kept.reconnect()
+    there = kept.run("ls /root/later").rc == 0
+    assert told["state"] == "failed"
+    assert told["error"]["kind"] == "RewindError"
+    assert ("(the guest is as before)" if there else "(the guest is as asked)") in told["error"]["message"]
+    assert told["error"]["cure"]
+    lines = [line for line in service.client.get("/audit").json()["lines"] if line["facts"].get("job") == job]
+    assert [line["result"] for line in lines] == ["asked", "failed"]
+    assert lines[1]["facts"]["told"] == told["error"]["message"]
+    assert service.client.get("/audit").json()["damage"] == []
+
+    service.captures()
+    records = {each.id: each for each in service.records()}
+    assert sum(each.parent is None for each in records.values()) == 1
+    assert made["capture"] in records
+    with Case(service.path) as case:
+        assert case.check() == []
+    assert kept.health().ok
+    assert kept.domain.UUIDString() == uuid

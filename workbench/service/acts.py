@@ -5,15 +5,17 @@ Every act is noted in the audit log before it is done and after. Refuses what ca
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as OutOfTimeError
+from functools import partial
 from typing import Any, Literal
 
 from workbench.capture.triggers.alerts import SEVERITIES, read_alert
 from workbench.capture.triggers.event import Event
 from workbench.capture.triggers.gate import Gate, Verdict
-from workbench.case import Clone, RewindPlan
+from workbench.case import Clone, RewindPlan, running_guests
 from workbench.errors import (
     ConfirmationError,
     GuestNotFoundError,
@@ -28,6 +30,7 @@ from workbench.service.identity import Caller, Role
 from workbench.service.jobs import Job
 from workbench.service.keeper import Keeper
 from workbench.service.looks import Looks
+from workbench.service.settling import Begun, settle, unfinished
 
 __all__ = ["Acts"]
 
@@ -168,7 +171,13 @@ class Acts(Looks):
             return self._job(
                 caller, "clone", identity, lambda progress: self._clone(identity, target, network, progress)
             )
-        return self._job(caller, "rewind", identity, lambda progress: self._rewind(identity, target, confirm, progress))
+        return self._job(
+            caller,
+            "rewind",
+            identity,
+            lambda progress: self._rewind(identity, target, confirm, progress),
+            target=target,
+        )
 
     def clone(self, caller: Caller, guest: str, when: str, network: bool) -> Job:
         """Begin to start a clone.
@@ -223,14 +232,38 @@ class Acts(Looks):
                 "thaw": done.thaw,
             }
 
-    def _job(self, caller: Caller, what: str, guest: str, deed: Callable[[Progress], dict[str, Any]]) -> Job:
-        self._note(caller, what, "asked", guest=guest)
+    def _job(
+        self, caller: Caller, what: str, guest: str, deed: Callable[[Progress], dict[str, Any]], **facts: object
+    ) -> Job:
+        number = self.jobs.number()
+        self._note(caller, what, "asked", guest=guest, job=number, **facts)
+        return self.jobs.start(what, caller.name, deed, guest=guest, number=number, ended=self._ended)
 
-        def ended(job: Job) -> None:
-            told = (job.error or {}).get("message") or job.result
-            self.audit.add(job.who, what, job.state, guest=guest, job=job.id, told=told)
+    def _ended(self, job: Job) -> None:
+        told = (job.error or {}).get("message") or job.result
+        self.audit.add(job.who, job.what, job.state, guest=job.guest, job=job.id, told=told)
 
-        return self.jobs.start(what, caller.name, deed, guest=guest, ended=ended)
+    def _settle(self, stop: threading.Event) -> None:
+        """Begin to settle what a service before this one had begun: jobs of the same ids, until `stop`."""
+        for begun in unfinished(self.audit.lines()):
+            self.jobs.start(
+                begun.what,
+                begun.who,
+                partial(self._settled, begun, stop),
+                guest=begun.guest,
+                number=begun.job,
+                ended=self._ended,
+            )
+
+    def _settled(self, begun: Begun, stop: threading.Event, _progress: Progress) -> dict[str, Any]:
+        def recorded() -> bool:
+            return any(each.status().state == "recording" for each in self._all() if begun.guest in names_of(each))
+
+        def runs() -> bool:
+            return begun.guest in set(running_guests(self.settings.connect)["uuid"])  # now, not a second ago
+
+        with self.case() as case:
+            settle(begun, case.store, recorded=recorded, runs=runs, stop=stop)
 
     def _wait(self, future: Any, patience: float, caller: Caller, what: str, guest: str) -> dict[str, Any]:
         try:

@@ -42,7 +42,7 @@ class Service(Pruning):
         self.tokens = Tokens(state / "tokens.json")
         self.audit = AuditLog(state / "audit.jsonl")
         self.book = ConfigurationBook(state / "configuration")
-        self.jobs = Jobs()
+        self.jobs, self._closing = Jobs(), threading.Event()
         self.running = Running(settings.connect)
         self.budget = Budget(settings.budget.cpu, settings.budget.bandwidth)
         self.began_ns = time.time_ns()
@@ -68,10 +68,12 @@ class Service(Pruning):
             If the configuration cannot be read.
         """
         self._apply(self.book.current())
+        self._settle(self._closing)
         self.upkeep.start()
 
     def close(self) -> None:
         """Let every recorder finish and detach, and wait for jobs."""
+        self._closing.set()
         self.upkeep.end()
         with self._lock:
             keepers = list(self._keepers.values())

@@ -69,9 +69,22 @@ class Jobs:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="job")
 
-    def start(self, what: str, who: str, deed: Deed, *, guest: str = "", ended: Callable[[Job], None]) -> Job:
-        """Begin a job; `ended` hears of its end, whatever that is."""
-        job = Job(str(uuid.uuid4()), what, who, guest, time.time_ns())
+    @staticmethod
+    def number() -> str:
+        """Return an id for a job that is to be begun, so that it can be noted before."""
+        return str(uuid.uuid4())
+
+    def start(
+        self, what: str, who: str, deed: Deed, *, guest: str = "", number: str = "", ended: Callable[[Job], None]
+    ) -> Job:
+        """Begin a job; `ended` hears of its end, whatever that is.
+
+        Parameters
+        ----------
+        number : str
+            Its id, where it has one already.
+        """
+        job = Job(number or self.number(), what, who, guest, time.time_ns())
         with self._lock:
             self._jobs[job.id] = job
             self._forget()
