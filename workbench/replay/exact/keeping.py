@@ -70,7 +70,7 @@ def keep_capture(store: CaseStore, replay: Replay, reason: str = "") -> CaptureR
             _put_state(transaction, replay, memory, disk, devices)
             return transaction.commit(
                 # Idle time is not in it: the count of instructions orders moments, it is not the guest's clock.
-                time_ns=found.time_ns + (icount << found.machine.shift),
+                time_ns=found.time_ns + (icount - found.begins << found.machine.shift),
                 mode=CaptureMode.MANUAL,
                 reason=reason or f"replayed to instruction {icount}",
                 facts=_facts(replay, memory, clusters, why),

@@ -15,7 +15,7 @@ import time
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from workbench.errors import MonitorError, OutcomeUnknownError, UsageError
 from workbench.progress import Progress, ProgressEvent, silent
@@ -24,11 +24,13 @@ from workbench.replay.exact.content import ram_digest
 from workbench.replay.exact.description import FILES, Description, file_digest
 from workbench.replay.exact.machine import Machine, qemu_arguments
 from workbench.replay.exact.qemu import ExactQemu
+from workbench.replay.exact.quiet import disk_is_quiet, refuse_unquiet
 
 __all__ = [
     "BEGINNING",
     "RECORDINGS",
     "Recorder",
+    "drop_state",
     "list_recordings",
     "remove_recording",
     "save_state",
@@ -40,6 +42,8 @@ BEGINNING, ENDING = "beginning", "ending"
 """Names of the VM states at both ends of a recording."""
 _STALE = 24 * 3600.0
 _TYPED_PAUSE = 5.0
+_JOB, _JOB_SECONDS = "rwb-save", 120.0
+_TRIES = 50
 
 
 class Recorder:
@@ -191,11 +195,8 @@ class Recorder:
             If its QEMU ended before: a log without an end is not kept.
         OutcomeUnknownError, StoreError
         """
-        monitor = self.qemu.monitor
-        monitor.execute("stop")
-        icount, digest = self.qemu.icount(), ram_digest(self.qemu)
-        version = monitor.execute("query-version")["qemu"]
-        self._save_end()
+        version = self.qemu.monitor.execute("query-version")["qemu"]
+        icount, digest = self._stand()
         if not self.qemu.quit():
             raise OutcomeUnknownError("the recording QEMU does not end", cure="Record again.")
         (self.place / "stderr").unlink(missing_ok=True)
@@ -213,18 +214,27 @@ class Recorder:
         self._kept = found
         return found
 
-    def _save_end(self) -> None:
-        """Save the state at the end. QEMU refuses while events are under way: it is asked again for a while."""
+    def _stand(self) -> tuple[int, str]:
+        """Stop it where its state can be saved, save it, and return the instruction count and the memory's digest.
+
+        That is not everywhere: it runs on a little while the disk has requests, or the log events, under way.
+        """
         disks = ["image"] if (self.place / images.BASE).exists() else []
-        for attempt in range(20):
-            try:
-                save_state(self.qemu, ENDING, disks)
-            except MonitorError:
-                if attempt == 19:
-                    raise
-                time.sleep(0.1)
-            else:
-                return
+        self.qemu.monitor.execute("stop")
+        for _ in range(_TRIES):
+            if disk_is_quiet(self.qemu):
+                icount, digest = self.qemu.icount(), ram_digest(self.qemu)
+                with contextlib.suppress(MonitorError):
+                    drop_state(self.qemu, ENDING, disks)  # that of the recording it went on from
+                    save_state(self.qemu, ENDING, disks)
+                    return icount, digest
+            self.qemu.monitor.execute("cont")
+            time.sleep(0.02)
+            self.qemu.monitor.execute("stop")
+        raise OutcomeUnknownError(
+            f"{self.qemu.name}: its state cannot be saved: there are always events under way",
+            tries=_TRIES, cure="End the recording when the guest rests.",
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self
@@ -250,19 +260,40 @@ def save_state(qemu: ExactQemu, tag: str, disks: list[str]) -> None:
     Raises
     ------
     MonitorError
-        If QEMU refuses; nothing is saved.
+        If QEMU refuses, or the disk has requests under way; nothing is saved.
+    OutcomeUnknownError
     """
+    refuse_unquiet(qemu)
+    node = _state_node(qemu)
+    _run_job(qemu, "snapshot-save", tag=tag, vmstate=node, devices=[node, *disks])
+
+
+def drop_state(qemu: ExactQemu, tag: str, disks: list[str]) -> None:
+    """Forget a VM state and the snapshots of its name, where there are any: QEMU saves no second one of a name.
+
+    Raises
+    ------
+    MonitorError, OutcomeUnknownError
+    """
+    _run_job(qemu, "snapshot-delete", tag=tag, devices=[_state_node(qemu), *disks])
+
+
+def _state_node(qemu: ExactQemu) -> str:
     state = next(each for each in qemu.monitor.execute("query-block") if each["device"] == "state")
-    node = str(state["inserted"]["node-name"])
-    qemu.monitor.execute("snapshot-save", job_id="rwb-save", tag=tag, vmstate=node, devices=[node, *disks])
-    deadline = time.monotonic() + 120
-    while (job := qemu.monitor.execute("query-jobs"))[0]["status"] != "concluded":
+    return str(state["inserted"]["node-name"])
+
+
+def _run_job(qemu: ExactQemu, command: str, **arguments: Any) -> None:
+    monitor = qemu.monitor
+    monitor.execute(command, job_id=_JOB, **arguments)
+    deadline = time.monotonic() + _JOB_SECONDS
+    while (job := monitor.execute("query-jobs")[0])["status"] != "concluded":
         if time.monotonic() > deadline:
-            raise OutcomeUnknownError(f"{qemu.name}: a state is not saved in time", tag=tag)
+            raise OutcomeUnknownError(f"{qemu.name}: {command} does not end in time", **arguments)
         time.sleep(0.01)
-    qemu.monitor.execute("job-dismiss", id="rwb-save")
-    if "error" in job[0]:
-        raise MonitorError(f"{qemu.name}: the state was not saved: {job[0]['error']}", tag=tag)
+    monitor.execute("job-dismiss", id=_JOB)
+    if "error" in job:
+        raise MonitorError(f"{qemu.name}: {command}: {job['error']}", tag=str(arguments["tag"]))
 
 
 def list_recordings(case_path: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from workbench.replay.exact.content import ram_digest
 from workbench.replay.exact.description import Description
 from workbench.replay.exact.machine import qemu_arguments
 from workbench.replay.exact.qemu import ExactQemu
+from workbench.replay.exact.quiet import refuse_unquiet
 from workbench.replay.exact.recording import save_state
 from workbench.replay.exact.waypoints import Waypoint, nearest
 
@@ -183,7 +184,9 @@ class Replay:
         Raises
         ------
         MonitorError
+            Also if the disk has requests under way; it stands as before.
         """
+        refuse_unquiet(self.qemu)
         said = self.qemu.monitor.human("qemu-io image flush").strip()
         if said:
             raise MonitorError(f"QEMU did not write out the disk: {said}")
