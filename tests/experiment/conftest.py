@@ -27,8 +27,8 @@ sync
 
 @pytest.fixture(scope="session")
 def exp_moment(demo_image: DemoImage) -> Iterator[Moment]:
-    """A moment of a guest with an agent, which can do its work, and did none yet."""
-    spec = DemoSpec(f"exp-{os.getpid()}", memory_mib=128, agent=True)
+    """A moment of a guest with an agent and a card, which can do its work, and did none yet."""
+    spec = DemoSpec(f"exp-{os.getpid()}", memory_mib=128, agent=True, network=True)
     with tempfile.TemporaryDirectory(prefix="exp-test-") as name:
         Path(name).chmod(0o711)
         with Case.create(Path(name) / "case") as case, DemoGuest.boot(spec, image=demo_image) as guest:

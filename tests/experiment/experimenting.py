@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workbench.case import Case
 from workbench.experiment.document import Asked, Document, Run
 
 NOTHING = Asked("nothing", "", "")
@@ -38,3 +39,12 @@ def document(runs: list[Run] | None = None, **changed: object) -> Document:
         "runs": tuple(sorted(runs or [*control, *other], key=lambda run: run.position)),
     }
     return Document(**{**told, **changed})  # type: ignore[arg-type]
+
+
+def assert_nothing_left(case: Case) -> None:
+    """No clone, no domain of one, no directory."""
+    names = {guest.name for guest in case.hypervisor.guests()}
+    assert case.clones() == []
+    assert not [name for name in names if name.startswith(f"{case.guests()[0].name}-clone-")]
+    clones = case.path / "clones"
+    assert [path for path in clones.glob("*") if path.is_dir()] == []

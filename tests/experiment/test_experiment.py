@@ -1,45 +1,41 @@
-"""A against B in real clones: what was planted is found, what fails or hangs is a result, and nothing is left over."""
+"""A against B in real clones: what was planted is found, in all runs of the variant and in none of the control."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from typing import Any
 
 import pytest
+from experimenting import assert_nothing_left
 
-from workbench.case import Case, Moment
-from workbench.errors import UsageError
+from workbench.case import Moment
+from workbench.errors import DamagedError, UsageError
 from workbench.experiment.result import Experiment
 
 pytestmark = pytest.mark.guest
 
-EVIL = "<img src=x onerror=alert(1)>"
-SLOW = "echo 20 >/root/lines; echo planted >/etc/planted; sync"
-
-
-def assert_nothing_left(case: Case) -> None:
-    names = {guest.name for guest in case.hypervisor.guests()}
-    assert case.clones() == []
-    assert not [name for name in names if name.startswith(f"{case.guests()[0].name}-clone-")]
-    clones = case.path / "clones"
-    assert [path for path in clones.glob("*") if path.is_dir()] == []
+PLANTED = """\
+echo 20 >/root/lines
+echo planted >/etc/planted
+printf '#!/bin/sh\\nwhile :; do sleep 100; done\\n' >/root/plantedproc
+chmod 755 /root/plantedproc
+setsid /root/plantedproc >/dev/null 2>&1 </dev/null &
+echo "<b>planted words</b>" >/dev/kmsg
+sync
+"""
 
 
 @pytest.fixture(scope="module")
 def done(exp_moment: Moment) -> Experiment:
-    """Two variants, three runs each: B does twice as many lines, and changes a file that the control does not."""
+    """Two variants, three runs each: B does twice the work, and leaves a file, a process and words of its kernel."""
     return exp_moment.case.experiment(
         exp_moment,
-        {"control": None, "B": SLOW},
+        {"control": None, "B": PLANTED},
         repeats=3,
         workload="/root/work",
         until="work is [d]one",
         measure={"lines": "wc -l </root/done", "noise": lambda clone: {"same": 7, "name": clone.name}},
-        timeout=120,
-        at_once=2,
+        timeout=240,
+        at_once=3,
         seed=5,
     )
 
@@ -67,29 +63,39 @@ def test_files_say_what_all_runs_did_and_what_the_control_did_too(done: Experime
     files = done.files("B").set_index("path")
     assert list(files.loc["/etc/planted", ["change", "runs", "of", "always", "control"]]) == ["created", 3, 3, True, 0]
     assert list(files.loc["/root/done", ["change", "runs", "control"]]) == ["created", 3, 3]
-    assert "/etc/planted" not in set(done.files("control")["path"])
-    assert files.index.name == "path"
+    theirs = done.files("control").set_index("path")
+    assert "/etc/planted" not in theirs.index
+    assert list(theirs.loc["/root/done", ["change", "runs", "control"]]) == ["created", 3, 0]
     assert done.moment("B", 1).read_text("/root/done") == "line\n" * 20
 
 
-def test_a_runs_clone_began_as_the_moment(done: Experiment, exp_moment: Moment) -> None:
-    before = done.moment("B", 2, "before")
-    theirs, ours = ({each.spec.name: each.digest for each in one.record.regions} for one in (exp_moment, before))
-    assert theirs["disk:vda"] == ours["disk:vda"]
-    assert theirs["pc.ram"] == ours["pc.ram"]
+def test_processes_and_words_of_the_kernel_are_those_that_were_planted(done: Experiment) -> None:
+    processes = done.processes("B").set_index("name")
+    assert list(processes.loc["plantedproc", ["change", "runs", "always", "control"]]) == ["came", 3, True, 0]
+    assert "plantedproc" not in set(done.processes("control")["name"])
+    said = done.kernel_log("B")
+    [line] = said[said["line"].str.contains("planted words")].itertuples()
+    assert (line.runs, line.always, line.control) == (3, True, 0)
 
 
-def test_every_analysis_works_on_the_variants(done: Experiment) -> None:
-    assert {"owner", "run 1", "run 2", "run 3", "median"} == set(done.pages("B").columns)
-    assert done.pages("B")["median"].sum() > 0
-    assert {"name", "change", "runs", "always", "control"} <= set(done.processes("B").columns)
-    assert "line" in done.kernel_log("B").columns
+def test_pages_of_memory_are_counted_by_owner_and_run(done: Experiment) -> None:
+    pages = done.pages("B")
+    assert list(pages.columns) == ["owner", "run 1", "run 2", "run 3", "median"]
+    assert pages["median"].is_monotonic_decreasing
+    assert pages["median"].sum() > 0
+
+
+def test_each_run_can_be_looked_at_as_it_ended(done: Experiment, exp_moment: Moment) -> None:
+    assert done.moment("B", 1).read_text("/root/done") == "line\n" * 20
+    assert done.moment("B", 1, "before").id == exp_moment.id
     assert done.console("B", 3).rstrip().endswith("work is done")
+    with pytest.raises(UsageError, match="no capture"):
+        done.moment("B", 1, "meanwhile")
 
 
 def test_it_is_kept_in_the_case_and_found_again(done: Experiment, exp_moment: Moment) -> None:
     case = exp_moment.case
-    assert list(case.experiments()["id"]) == [done.id]
+    assert done.id in set(case.experiments()["id"])
     assert case.open_experiment(done.id[:8]).document == done.document
     assert done.document.moment == exp_moment.id
     assert {"qemu", "libvirt", "python", "rewind-workbench"} <= set(done.document.versions)
@@ -97,84 +103,56 @@ def test_it_is_kept_in_the_case_and_found_again(done: Experiment, exp_moment: Mo
 
 
 @pytest.fixture(scope="module")
-def bad(exp_moment: Moment) -> Experiment:
-    """A control that works, and what can go wrong, once each."""
-
-    def raising(_clone: Any) -> None:
-        raise RuntimeError(EVIL)
-
-    def deaf(_clone: Any) -> None:
-        time.sleep(1000)  # never asks its clone anything, so nothing tells it to end
-
-    variants: dict[str, Any] = {
-        "control": {"/root/answer": b"3\n"},
-        "fails": f"echo '{EVIL}' >&2; exit 3",
-        "hangs": "sleep 1000",
-        "deaf": deaf,
-        "raises": raising,
-        "lies": {"/root/answer": f"3\n{EVIL}\x1b]0;owned\x07\n".encode()},
-        "off": "poweroff -f; sleep 20",
-    }
+def met(exp_moment: Moment) -> Experiment:
+    """Two variants that are the same, each sending a word of its own name to all others."""
     return exp_moment.case.experiment(
         exp_moment,
-        variants,
-        repeats=1,
-        measure={"answer": "cat /root/answer", "one": "echo 1"},
-        timeout=12,
+        {"control": None, "again": None},
+        repeats=2,
+        workload="ip -4 addr show dev eth0; /root/work; ping -c 1 -W 1 10.0.2.2; true",
+        measure={"lines": "wc -l </root/done"},
+        timeout=240,
         at_once=2,
         keep="none",
-        save=False,
+        network="shared",
     )
 
 
-def test_what_fails_or_hangs_is_a_result_with_its_words(bad: Experiment, exp_moment: Moment) -> None:
-    runs = bad.runs.set_index("variant")
-    assert runs.loc["control", "outcome"] == "ok", runs.loc["control", "error"]
-    assert list(runs.loc["fails", ["outcome", "step"]]) == ["failed", "variant"]
-    assert f"exit code 3: {EVIL}" in runs.loc["fails", "error"]
-    assert list(runs.loc["hangs", ["outcome", "step"]]) == ["hung", "variant"]
-    assert list(runs.loc["deaf", ["outcome", "step"]]) == ["hung", "variant"]
-    assert list(runs.loc["raises", ["outcome", "step"]]) == ["failed", "variant"]
-    assert f"RuntimeError: {EVIL}" in runs.loc["raises", "error"]
-    assert runs.loc["off", "outcome"] in ("failed", "hung")
-    assert_nothing_left(exp_moment.case)
+def test_the_same_against_the_same_is_no_difference(met: Experiment) -> None:
+    assert list(met.runs["outcome"]) == ["ok"] * 4, list(met.runs["error"])
+    row = met.summary().set_index(["measure", "variant"]).loc[("lines", "again")]
+    assert (row["n"], row["difference"], row["cliffs_delta"], row["p"]) == (2, 0, 0, 1)
 
 
-def test_a_measure_that_prints_hostile_text_is_no_number_and_spoils_no_other(bad: Experiment) -> None:
-    run = bad.runs.set_index("variant").loc["lies"]
-    assert list(run[["outcome", "step", "one"]]) == ["failed", "measure answer", 1]
-    assert EVIL in run["error"]
-    assert "\x1b" not in run["error"]
-    summary = bad.summary().set_index(["measure", "variant"])
-    assert list(summary.loc[("answer", "lies"), ["n", "failed"]]) == [0, 1]
-    assert list(summary.loc[("answer", "hangs"), ["n", "hung"]]) == [0, 1]
+def test_what_clones_of_a_shared_network_sent_is_told_by_variant_and_run(met: Experiment) -> None:
+    packets = met.packets()
+    asked = packets[(packets["protocol"] == "ARP") & packets["info"].str.startswith("who has 10.0.2.2?")]
+    assert set(zip(asked["variant"], asked["repeat"], strict=True)) == {
+        ("control", 1), ("control", 2), ("again", 1), ("again", 2),
+    }  # fmt: skip
+    runs = {(run.variant, run.repeat): run.identity["address"].partition("/")[0] for run in met.document.runs}
+    assert {runs[row.variant, row.repeat] for row in asked.itertuples()} == set(asked["source"])
+    assert len(set(runs.values())) == 4
+    assert set(met.packets("again")["variant"]) == {"again"}
+    assert packets["time"].is_monotonic_increasing
 
 
-def test_without_captures_it_says_so(bad: Experiment) -> None:
-    with pytest.raises(UsageError, match="was captured"):
-        bad.files("control")
-    with pytest.raises(UsageError, match="no capture"):
-        bad.moment("control", 1)
-    with pytest.raises(UsageError, match="no variant"):
-        bad.files("nobody")
-    assert bad.id == ""
+def test_packets_that_somebody_changed_are_not_those_of_the_experiment(met: Experiment) -> None:
+    segment = met.case.segment(met.document.segment)
+    assert not segment.running
+    whole = segment.pcap.read_bytes()
+    try:
+        segment.pcap.write_bytes(whole + whole[24:])
+        with pytest.raises(DamagedError, match="packets are not those"):
+            met.packets()
+    finally:
+        segment.pcap.write_bytes(whole)
+    assert len(met.case.open_experiment(met.id).packets()) == len(met.packets())
 
 
-def test_ctrl_c_ends_all_clones(exp_moment: Moment) -> None:
-    reached = threading.Event()
-
-    def interrupt(_clone: Any) -> None:
-        if not reached.is_set():
-            reached.set()
-            os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1000)
-
-    with pytest.raises(KeyboardInterrupt):
-        exp_moment.case.experiment(
-            exp_moment, {"a": None, "b": None}, repeats=2, workload=interrupt, at_once=2, keep="none"
-        )
-    assert reached.is_set()
-    assert_nothing_left(exp_moment.case)
+def test_without_a_shared_network_there_are_no_packets(done: Experiment) -> None:
+    with pytest.raises(UsageError, match="shared no network"):
+        done.packets()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +168,11 @@ def test_ctrl_c_ends_all_clones(exp_moment: Moment) -> None:
         {"at_once": 0},
         {"measure": {"seconds": "echo 1"}},
         {"measure": {"outcome": "echo 1"}},
+        {"seed": -1},
+        {"network": "bridge"},
+        {"network": "shared", "at_once": 65},
         {"clone_options": {"run": True}},
+        {"clone_options": {"network": "shared"}},
     ],
 )
 def test_what_cannot_be_meant_starts_no_clone(exp_moment: Moment, asked: dict[str, Any]) -> None:

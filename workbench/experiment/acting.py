@@ -1,5 +1,7 @@
 """One run of an experiment: a clone that stands at the moment, made a variant, put to work, measured, captured.
 
+It is captured once, as it ended: as it began it is the moment, page for page (docs/design.md, 6.4).
+
 Preconditions: the clone stands as it was started. Whatever happens in it is an outcome: "ok", "failed" or "hung", with
 the step and the words. What cannot be broken off (a callable) is left behind in a thread of its own when its time is
 over, and finds its clone gone. Refuses to start and to end clones: `running` does.
@@ -45,7 +47,7 @@ class Work:
     timeout : float
         Seconds for all of these.
     keep : bool
-        Whether the clone is captured, as it begins and as it ends.
+        Whether the clone is captured as it ends.
     """
 
     variant: Part
@@ -68,7 +70,7 @@ class _State:
     errors: list[str] = field(default_factory=list)
     seconds: float | None = None
     values: dict[str, float | str] = field(default_factory=dict)
-    captures: dict[str, str] = field(default_factory=dict)
+    after: str = ""
     guest: str = ""
 
 
@@ -81,15 +83,13 @@ def act(clone: Any, turn: Turn, work: Work, stop: threading.Event) -> Run:
         If `stop` was set meanwhile.
     """
     state = _State(clone, stop)
-    if work.keep:
-        _capture(state, "before", turn)
     with contextlib.suppress(_Ended):
         _live(state, work)
     console = _console(clone)
     with _noting(state, "pausing"):
         clone.pause()
-    if work.keep and state.captures:
-        _capture(state, "after", turn)
+    if work.keep:
+        _capture(state, turn)
     if stop.is_set():
         raise Stopped
     return _run(state, turn, console)
@@ -106,10 +106,10 @@ def _run(state: _State, turn: Turn, console: str) -> Run:
         seconds=state.seconds,
         values=state.values,
         guest=state.guest,
-        before=state.captures.get("before", ""),
-        after=state.captures.get("after", ""),
+        after=state.after,
         console=console,
         memory=state.clone.record.memory,
+        identity=dict(state.clone.record.identity),
     )
 
 
@@ -215,14 +215,14 @@ def _noting(state: _State, what: str) -> Iterator[None]:
         raise Stopped
     try:
         yield
-    except WorkbenchError as error:
-        state.errors.append(f"{what}: {error.message}")
+    except (WorkbenchError, OSError) as error:
+        state.errors.append(f"{what}: {_words(error)}")
 
 
-def _capture(state: _State, which: str, turn: Turn) -> None:
-    with _noting(state, f"capturing {which}"):
-        moment = state.clone.capture(f"experiment: {turn.variant} {turn.repeat}, {which}")
-        state.captures[which], state.guest = str(moment.id), str(moment.guest.id)
+def _capture(state: _State, turn: Turn) -> None:
+    with _noting(state, "capturing"):
+        moment = state.clone.capture(f"experiment: {turn.variant} {turn.repeat}")
+        state.after, state.guest = str(moment.id), str(moment.guest.id)
 
 
 def _console(clone: Any) -> str:

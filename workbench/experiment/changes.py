@@ -1,7 +1,7 @@
 """What a variant's runs changed, counted over its repeats: what all of them did, and what the control did too.
 
-A run's clone is compared with itself as it began. Refuses to take one run's word for the variant's: every row says in
-how many of how many runs it was seen.
+A run's clone as it ended is compared with the moment, which it was as it began. Refuses to take one run's word for the
+variant's: every row says in how many of how many runs it was seen.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 from workbench.errors import UsageError, WorkbenchError
 from workbench.experiment.document import Document, Run
 
-__all__ = ["counted", "files_of", "kernel_lines_of", "pages_of", "processes_of"]
+__all__ = ["asked", "counted", "files_of", "kernel_lines_of", "pages_of", "processes_of"]
 
 Ask = Callable[[Run], pd.DataFrame]
 
@@ -43,10 +43,12 @@ def counted(document: Document, variant: str, ask: Ask, columns: Sequence[str]) 
     WorkbenchError
         If none could be asked.
     """
-    own, failed = _asked(document, variant, ask, columns)
+    found, failed = asked(document, variant, ask)
+    own = [each[list(columns)].astype(str) for each in found.values()]
     other: list[pd.DataFrame] = []
     if variant != document.control and any(each.after for each in _runs(document, document.control)):
-        other, more = _asked(document, document.control, ask, columns)
+        theirs, more = asked(document, document.control, ask)
+        other = [each[list(columns)].astype(str) for each in theirs.values()]
         failed |= {f"control {number}": words for number, words in more.items()}
     frame = _count(own, columns, "runs").merge(_count(other, columns, "control"), on=list(columns), how="left")
     frame["control"] = frame["control"].fillna(0).astype("int64")
@@ -79,30 +81,37 @@ def pages_of(diff: Any) -> pd.DataFrame:
     return found
 
 
-def _runs(document: Document, variant: str) -> list[Run]:
-    if variant not in document.variants:
-        raise UsageError(f"no variant {variant!r} in this experiment", variants=list(document.variants))
-    return [run for run in document.runs if run.variant == variant]
+def asked(document: Document, variant: str, ask: Ask) -> tuple[dict[int, pd.DataFrame], dict[str, str]]:
+    """Return what each captured run of a variant answers, by its repeat, and why others do not.
 
-
-def _asked(
-    document: Document, variant: str, ask: Ask, columns: Sequence[str]
-) -> tuple[list[pd.DataFrame], dict[str, str]]:
-    runs = [run for run in _runs(document, variant) if run.before and run.after]
+    Raises
+    ------
+    UsageError
+        If no run of it was captured, or there is no such variant.
+    WorkbenchError
+        If none could be asked.
+    """
+    runs = [run for run in _runs(document, variant) if run.after]
     if not runs:
         cure = "Ask for keep='captures'; failed runs may have none."
         raise UsageError(f"no run of {variant!r} was captured", cure=cure)
-    answers: list[pd.DataFrame] = []
+    answers: dict[int, pd.DataFrame] = {}
     failed: dict[str, str] = {}
     last: WorkbenchError | None = None
     for run in runs:
         try:
-            answers.append(ask(run)[list(columns)].astype(str))
+            answers[run.repeat] = ask(run)
         except WorkbenchError as error:
             failed[str(run.repeat)], last = str(error), error
     if last is not None and not answers:
         raise last
     return answers, failed
+
+
+def _runs(document: Document, variant: str) -> list[Run]:
+    if variant not in document.variants:
+        raise UsageError(f"no variant {variant!r} in this experiment", variants=list(document.variants))
+    return [run for run in document.runs if run.variant == variant]
 
 
 def _count(answers: Sequence[pd.DataFrame], columns: Sequence[str], name: str) -> pd.DataFrame:

@@ -7,6 +7,7 @@ here: a stranger may have made it.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -17,12 +18,16 @@ from workbench.errors import DamagedError, FormatError, UsageError
 from workbench.store.backend import Backend
 from workbench.store.documents import canonical, is_hex
 
-__all__ = ["LARGEST", "Asked", "Document", "Outcome", "Run", "listed", "read", "write"]
+__all__ = ["LARGEST", "MOST_ROWS", "SEEDS", "Asked", "Document", "Outcome", "Run", "listed", "read", "write"]
 
 FORMAT = 1
 LARGEST = 64 << 20
 """Bytes of a document."""
 _FOLDER = "experiments"
+SEEDS = 1 << 64
+"""Seeds are below."""
+MOST_ROWS = 10_000
+"""Variants times values that were measured."""
 _MOST_RUNS = 10_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}")
 
@@ -58,12 +63,14 @@ class Run:
         Numbers and texts by measure.
     guest : str
         The clone's UUID, "" where it was not captured.
-    before, after : str
-        Captures of it, as it began and as it ended; "" where there is none.
+    after : str
+        The capture of it as it ended; "" where there is none. It began as the moment.
     console : str
         The end of what its console showed.
     memory : str
         As `CloneRecord.memory`.
+    identity : dict of str to str
+        As `CloneRecord.identity`: what was new in it.
     """
 
     variant: str
@@ -75,10 +82,10 @@ class Run:
     seconds: float | None = None
     values: dict[str, float | str] = field(default_factory=dict)
     guest: str = ""
-    before: str = ""
     after: str = ""
     console: str = ""
     memory: str = ""
+    identity: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,13 @@ class Document:
     keep : {"captures", "none"}
     versions : dict of str to str
     runs : tuple of Run
-        By position; fewer than asked for where it was broken off.
+        By position.
+    network : str
+        As `CloneRecord.network`, of all clones.
+    segment : str
+        The segment of the case that they were on, where they shared one.
+    packets : str
+        BLAKE3-256 of that segment's file when the last clone was gone.
     """
 
     format: int
@@ -123,6 +136,9 @@ class Document:
     keep: Literal["captures", "none"]
     versions: dict[str, str]
     runs: tuple[Run, ...]
+    network: str = "none"
+    segment: str = ""
+    packets: str = ""
 
 
 def checked_name(name: object, what: str) -> str:
@@ -202,18 +218,31 @@ def _decoded(data: bytes, path: str) -> Document:
 
 def _wrong(document: Document) -> str:
     """Return what does not fit in a document whose types do; "" where all does."""
+    runs = document.runs
     names = [*document.variants, *document.measures]
-    captures = [each for run in document.runs for each in (run.before, run.after) if each]
+    digests = [document.moment, *(each for each in (document.packets, *(run.after for run in runs)) if each)]
+    measured = {name for run in runs for name in run.values}
     rules = {
         "format": document.format == FORMAT,
-        "moment": all(len(each) == 64 and is_hex(each) for each in [document.moment, *captures]),
+        "moment": all(len(each) == 64 and is_hex(each) for each in digests),
         "names": all(_NAME.fullmatch(name) for name in names),
         "control": document.control in document.variants,
-        "runs": len(document.runs) <= _MOST_RUNS and all(run.variant in document.variants for run in document.runs),
-        "repeats": all(0 < run.repeat <= document.repeats and run.position > 0 for run in document.runs),
+        "variants": len(document.variants) * max(1, len(measured)) <= MOST_ROWS,
+        "runs": len(runs) <= _MOST_RUNS and all(run.variant in document.variants for run in runs),
+        "repeats": all(0 < run.repeat <= document.repeats and run.position > 0 for run in runs),
+        "positions": len({run.position for run in runs})
+        == len({(run.variant, run.repeat) for run in runs})
+        == len(runs),
+        "values": all(map(_finite, runs)),
+        "seed": 0 <= document.seed < SEEDS,
         "time": 0 <= document.made_ns < 2**63,
     }
     return next((name for name, holds in rules.items() if not holds), "")
+
+
+def _finite(run: Run) -> bool:
+    told = [each for each in run.values.values() if not isinstance(each, str)]
+    return all(map(math.isfinite, told)) and (run.seconds is None or 0 <= run.seconds < math.inf)
 
 
 def _path(identity: str) -> str:

@@ -15,6 +15,7 @@ from workbench.progress import Progress, silent
 
 if TYPE_CHECKING:
     from workbench.experiment.result import Experiment
+    from workbench.rewind.network import Network
 
 __all__ = ["ExperimentsOfCase"]
 
@@ -37,6 +38,7 @@ class ExperimentsOfCase:
         seed: int | None = None,
         keep: Literal["captures", "none"] = "captures",
         save: bool = True,
+        network: bool | Network = "none",
         clone_options: Mapping[str, Any] | None = None,
         guest: str | None = None,
         progress: Progress = silent,
@@ -72,11 +74,14 @@ class ExperimentsOfCase:
         seed : int, optional
             By default drawn; the experiment says it.
         keep : {"captures", "none"}
-            Capture each clone as it begins and as it ends: `files`, `processes` and the like need that.
+            Capture each clone as it ends: `files`, `processes` and the like need that.
         save : bool
             Keep the experiment in the case.
+        network : {"none", "as-guest", "shared"}
+            "shared": all clones are on one private segment, each with a name and address of its own, and
+            `Experiment.packets` has what they sent; those meet that run at once (`at_once`).
         clone_options : mapping, optional
-            Further keywords of `Case.start_clone`.
+            Further keywords of `Case.start_clone`: identity, clock.
 
         Raises
         ------
@@ -85,6 +90,7 @@ class ExperimentsOfCase:
         MomentNotFoundError, AmbiguousMomentError, StoreError
         """
         from workbench.experiment.making import Request, make
+        from workbench.experiment.wire import options_of
 
         found = moment if not isinstance(moment, str) else self.moment(moment, guest)
         asked = Request.of(
@@ -98,7 +104,8 @@ class ExperimentsOfCase:
             seed=seed,
             keep=keep,
         )
-        return make(self, found, asked, at_once, save=save, clone_options=clone_options or {}, progress=progress)
+        options = options_of(network, clone_options or {})
+        return make(self, found, asked, at_once, save=save, options=options, progress=progress)
 
     def experiments(self) -> pd.DataFrame:
         """Return the experiments that the case keeps, oldest first.

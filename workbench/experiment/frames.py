@@ -20,7 +20,7 @@ __all__ = ["FIRST", "LAST", "SECONDS", "numbers_of", "runs_frame", "summary_fram
 SECONDS = "seconds"
 """The time of the work, which is compared where nothing else was measured."""
 FIRST = ("position", "variant", "repeat", "outcome", "step", "error", SECONDS)
-LAST = ("memory", "guest", "before", "after")
+LAST = ("memory", "guest", "after")
 _COLUMNS = ("measure", "variant", "n", "failed", "hung", "median", "q1", "q3", "iqr", "least", "most")
 _COMPARED = ("difference", "shift", "cliffs_delta", "p", "p_holm", "smallest_p", "test")
 
@@ -32,7 +32,7 @@ def runs_frame(document: Document) -> pd.DataFrame:
     -------
     DataFrame
         position, repeat (int64), variant, outcome, step, error (str), seconds (float64), and each measure: float64,
-        or object where it gave texts; then memory, guest, before, after (str).
+        or object where it gave texts; then memory, guest, after (str).
     """
     names = _measured(document)
     rows = [
@@ -40,7 +40,7 @@ def runs_frame(document: Document) -> pd.DataFrame:
             *(run.position, run.variant, run.repeat, run.outcome, run.step, run.error),
             math.nan if run.seconds is None else run.seconds,
             *(run.values.get(name, math.nan) for name in names),
-            *(run.memory, run.guest, run.before, run.after),
+            *(run.memory, run.guest, run.after),
         )
         for run in document.runs
     ]

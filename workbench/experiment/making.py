@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Literal, Self
 
@@ -16,12 +16,14 @@ import pandas as pd
 
 from workbench.errors import DamagedError, FormatError, UsageError
 from workbench.experiment.acting import Work
-from workbench.experiment.document import FORMAT, Asked, Document, Run, checked_name, listed, read, write
+from workbench.experiment.document import FORMAT, SEEDS, Asked, Document, Run, checked_name, listed, read, write
 from workbench.experiment.frames import FIRST, LAST
 from workbench.experiment.order import available_memory, cores, fitting, new_seed, turns
 from workbench.experiment.parts import Part, measure_of, until_of, variant_of, work_of
 from workbench.experiment.result import Experiment
 from workbench.experiment.running import need_of, run_all
+from workbench.experiment.wire import MOST as _MOST_ON_SEGMENT
+from workbench.experiment.wire import sealed
 from workbench.progress import Progress
 
 __all__ = ["Request", "listing", "make", "reopened"]
@@ -74,7 +76,7 @@ class Request:
             repeats,
             float(timeout),
             _control(variants, control),
-            new_seed() if seed is None else int(seed),
+            new_seed() if seed is None else _seed(seed),
             keep,
         )
 
@@ -103,6 +105,12 @@ def _refuse(
         raise UsageError("every run has this already", names=sorted(taken), cure="Give the measure another name.")
 
 
+def _seed(asked: int) -> int:
+    if not isinstance(asked, int) or not 0 <= asked < SEEDS:
+        raise UsageError("a seed is a whole number of 64 bits", found=asked)
+    return asked
+
+
 def _control(variants: Mapping[str, Any], control: str | None) -> str:
     if control is not None and control not in variants:
         raise UsageError("the control is none of the variants", found=control, variants=list(variants))
@@ -117,23 +125,29 @@ def make(
     at_once: int | None,
     *,
     save: bool,
-    clone_options: Mapping[str, Any],
+    options: Mapping[str, Any],
     progress: Progress,
 ) -> Experiment:
     """Run an experiment; see `ExperimentsOfCase.experiment`."""
     order = turns(list(asked.variants), asked.repeats, asked.seed)
-    number = _at_once(case, moment, len(order), at_once)
+    segment = str(options.get("segment", ""))
+    number = _at_once(case, moment, len(order), at_once, _MOST_ON_SEGMENT if segment else _MOST_AT_ONCE)
     made = time.time_ns()
-    runs = run_all(case, moment, order, asked.work(), at_once=number, clone_options=clone_options, progress=progress)
-    document = _document(case, moment, asked, made, number, runs)
+    runs = run_all(case, moment, order, asked.work(), at_once=number, options=options, progress=progress)
+    document = replace(
+        _document(case, moment, asked, made, number, runs),
+        network=str(options["network"]),
+        segment=segment,
+        packets=sealed(case, segment) if segment else "",
+    )
     return Experiment(case, document, write(case.store.backend, document) if save else "")
 
 
-def _at_once(case: Any, moment: Any, runs: int, asked: int | None) -> int:
+def _at_once(case: Any, moment: Any, runs: int, asked: int | None, most: int) -> int:
     if asked is None:
-        return fitting(need_of(case.store, moment.id), runs, free=available_memory(), cores=cores())
-    if not 0 < asked <= _MOST_AT_ONCE:
-        raise UsageError(f"1 to {_MOST_AT_ONCE} clones run at once", found=asked)
+        return min(most, fitting(need_of(case.store, moment.id), runs, free=available_memory(), cores=cores()))
+    if not 0 < asked <= most:
+        raise UsageError(f"1 to {most} clones run at once", found=asked)
     return asked
 
 

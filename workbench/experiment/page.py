@@ -64,7 +64,7 @@ def page_of(experiment: Experiment, parts: Sequence[str]) -> str:
         _summary(experiment),
         f"<p>{html.escape(_NOTE)}</p>",
         "<h2>Runs</h2>",
-        _table(experiment.runs.drop(columns=["guest", "before", "after"])),
+        _table(experiment.runs.drop(columns=["guest", "after"])),
         *(_part(experiment, part) for part in parts),
     ]
     return wrapped("Experiment", POLICY, "\n".join(body), "")

@@ -6,7 +6,7 @@ anything again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class Experiment:
         self.case = case
         self.document = document
         self.id = identity
+        self._answers: dict[tuple[str, int], pd.DataFrame] = {}
 
     @property
     def variants(self) -> list[str]:
@@ -75,7 +76,7 @@ class Experiment:
     # What changed inside.
 
     def moment(self, variant: str, repeat: int, which: str = "after") -> Any:
-        """Return the capture of a run's clone, `before` or `after`: a `Moment` like any other.
+        """Return a run's clone as it ended (`after`), or the moment that it began as (`before`): a `Moment`.
 
         Raises
         ------
@@ -85,14 +86,15 @@ class Experiment:
             If it was pruned.
         """
         run = self._run(variant, repeat)
-        capture = {"before": run.before, "after": run.after}.get(which, "")
-        if not capture:
-            raise UsageError(f"run {repeat} of {variant!r} has no capture {which!r}", cure="Ask for keep='captures'.")
-        return self.case.moment(capture, run.guest)
+        if which not in ("before", "after"):
+            raise UsageError(f"a run has no capture {which!r}", cure="Say 'before' or 'after'.")
+        if not run.after:
+            raise UsageError(f"run {repeat} of {variant!r} has no capture", cure="Ask for keep='captures'.")
+        return self._began() if which == "before" else self.case.moment(f"id:{run.after}", run.guest)
 
     def diff(self, variant: str, repeat: int) -> Any:
-        """Return what differs between a run's clone as it began, which is the moment, and as it ended: a `Diff`."""
-        return self._diff(self._run(variant, repeat))
+        """Return what differs between the moment, which a run's clone began as, and the clone as it ended: a `Diff`."""
+        return self.case.diff(self._began(), self.moment(variant, repeat))
 
     def files(self, variant: str) -> pd.DataFrame:
         """Return the files that a variant's runs changed: path, change, runs, of, always, control.
@@ -111,26 +113,65 @@ class Experiment:
         return self._counted(variant, changes.kernel_lines_of, ["level", "line"])
 
     def pages(self, variant: str) -> pd.DataFrame:
-        """Return how many pages of memory changed by owner: owner (str), and a column per run (Int64), then median."""
-        runs = [run for run in self._runs(variant) if run.before and run.after]
-        if not runs:
-            raise UsageError(f"no run of {variant!r} was captured", cure="Ask for keep='captures'.")
-        found = {f"run {run.repeat}": changes.pages_of(self._diff(run)).set_index("owner")["pages"] for run in runs}
+        """Return how many pages of memory changed by owner: owner (str), and a column per run (Int64), then median.
+
+        `attrs["failed"]`: why runs could not be asked, by their number.
+        """
+        answers, failed = changes.asked(self.document, variant, self._of(changes.pages_of))
+        found = {f"run {repeat}": each.set_index("owner")["pages"] for repeat, each in answers.items()}
         frame = pd.DataFrame(found).fillna(0).astype("Int64")
         frame["median"] = frame.median(axis=1)
-        return frame.sort_values("median", ascending=False).rename_axis("owner").reset_index()
+        frame = frame.sort_values("median", ascending=False, kind="stable").rename_axis("owner").reset_index()
+        frame.attrs["failed"] = failed
+        return frame
+
+    def packets(self, variant: str | None = None) -> pd.DataFrame:
+        """Return what the clones sent to each other, if they shared a network, oldest first.
+
+        Parameters
+        ----------
+        variant : str, optional
+            Those of its clones alone.
+
+        Returns
+        -------
+        DataFrame
+            time, variant (str), repeat (Int64), then as `Segment.packets`. Variant and repeat are those of the run that
+            was given the packet's source address; "" and NA where none was, as where a guest sends under another.
+
+        Raises
+        ------
+        UsageError
+            If they shared none.
+        DamagedError, FormatError, StoreError
+            If the file is not the one that the experiment left.
+        """
+        from workbench.experiment.wire import packets_of
+
+        if variant is not None:
+            self._runs(variant)
+        return packets_of(self.case, self.document, variant)
 
     def console(self, variant: str, repeat: int = 1) -> str:
         """Return the end of what a run's console showed, without control characters; "" where no log is kept of it."""
         return self._run(variant, repeat).console
 
     def _counted(self, variant: str, ask: Any, columns: Sequence[str]) -> pd.DataFrame:
-        return changes.counted(self.document, variant, lambda run: ask(self._diff(run)), columns)
+        return changes.counted(self.document, variant, self._of(ask), columns)
 
-    def _diff(self, run: Run) -> Any:
-        if not (run.before and run.after):
-            raise UsageError("the run was not captured", cure="Ask for keep='captures'.")
-        return self.case.diff(*(self.case.moment(each, run.guest) for each in (run.before, run.after)))
+    def _of(self, ask: Callable[[Any], pd.DataFrame]) -> Callable[[Run], pd.DataFrame]:
+        """Return how a run answers; what its captures said once is not worked out again."""
+
+        def answer(run: Run) -> pd.DataFrame:
+            key = (ask.__name__, run.position)
+            if key not in self._answers:
+                self._answers[key] = ask(self.diff(run.variant, run.repeat))
+            return self._answers[key]
+
+        return answer
+
+    def _began(self) -> Any:
+        return self.case.moment(f"id:{self.document.moment}", self.document.guest)
 
     def _runs(self, variant: str) -> list[Run]:
         if variant not in self.document.variants:

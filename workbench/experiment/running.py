@@ -28,8 +28,6 @@ from workbench.store import CaseStore
 
 __all__ = ["need_of", "run_all"]
 
-_OURS = {"name", "run", "progress"}
-
 
 def need_of(store: CaseStore, moment: CaptureId) -> Need:
     """Return what a clone of a moment takes of the host."""
@@ -48,7 +46,7 @@ def run_all(
     work: Mapping[str, Work],
     *,
     at_once: int,
-    clone_options: Mapping[str, Any],
+    options: Mapping[str, Any],
     progress: Progress,
 ) -> list[Run]:
     """Make all runs; return them by position.
@@ -62,17 +60,10 @@ def run_all(
         By variant.
     at_once : int
         Clones that run at the same time.
-    clone_options : mapping
+    options : mapping
         Further keywords of `case.start_clone`.
-
-    Raises
-    ------
-    UsageError
-        If an option is one that the experiment sets itself.
     """
-    if _OURS & set(clone_options):
-        raise UsageError("an experiment sets this of its clones itself", options=sorted(_OURS & set(clone_options)))
-    return _Clones(case, moment, work, clone_options).all(turns, at_once, progress)
+    return _Clones(case, moment, work, options).all(turns, at_once, progress)
 
 
 class _Clones:
@@ -82,9 +73,8 @@ class _Clones:
         self._case, self._moment, self._work, self._options = case, moment, work, options
         self._stop = threading.Event()
         self._turn = threading.Lock()
-        self._ending = (
-            threading.Lock()
-        )  # a clone is ended by its run, or by whoever breaks all off: not by both at once
+        # A clone is ended by its run, or by whoever breaks all off: not by both at once.
+        self._ending = threading.Lock()
         self._live: list[Any] = []
 
     def all(self, turns: Sequence[Turn], at_once: int, progress: Progress) -> list[Run]:
@@ -115,8 +105,8 @@ class _Clones:
             raise Stopped
         try:
             clone = self._case.start_clone(self._moment, run=False, **self._options)
-        except WorkbenchError as error:
-            words = inert(f"start: {error.message}", 1000)
+        except (WorkbenchError, OSError) as error:
+            words = inert(f"start: {error.message if isinstance(error, WorkbenchError) else error}", 1000)
             return Run(turn.variant, turn.repeat, turn.position, "failed", "start", words)
         left: list[str] = []
         with self._counted(clone, left):
