@@ -44,6 +44,14 @@ _WORDS = {
     429: "too many requests", 500: "the service failed",
     503: "the guest or libvirt failed", 504: "the outcome is not known", 507: "no space is left",
 }  # fmt: skip
+_CURES = {
+    400: "Send it otherwise: see /openapi.json.", 401: "Send a token (Authorization: Bearer ...), or be a known user.",
+    403: "Ask an admin of the service for the role.", 404: "See GET /guests, /timeline and /openapi.json for what is.",
+    409: "See GET /capture-status, and ask again.", 429: "Come again after Retry-After seconds.",
+    500: "See the service's log.", 503: "See GET /capture-status.", 504: "See GET /timeline for what was done.",
+    507: "Make room on the case's volume.",
+}  # fmt: skip
+"""Where an error has no cure of its own."""
 ANSWERS: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorBody, "description": words} for code, words in _WORDS.items()
 }
@@ -66,6 +74,7 @@ def answer(
 ) -> JSONResponse:
     """Return an error as an answer."""
     told = {name: str(value)[:300] for name, value in (facts or {}).items()}
+    cure = cure or _CURES.get(status, "See /openapi.json for what there is.")
     body = {"error": {"kind": kind, "message": message, "cure": cure, "facts": told}}
     return JSONResponse(body, status, headers=dict(headers or {}))
 
@@ -85,10 +94,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(_request: Request, error: HTTPException) -> JSONResponse:
         words = _WORDS.get(error.status_code, str(error.detail))
-        cure = "See /openapi.json for what there is."
-        return answer(error.status_code, "HTTPError", words, cure, headers=error.headers)
+        return answer(error.status_code, "HTTPError", words, headers=error.headers)
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> JSONResponse:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return answer(500, "InternalError", "the service failed", "See its log.")
+        return answer(500, "InternalError", "the service failed")

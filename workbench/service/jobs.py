@@ -5,6 +5,7 @@ Refuses to keep more than `_KEPT` ended jobs, and to run more than a few at once
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import uuid
@@ -22,6 +23,8 @@ __all__ = ["Job", "Jobs"]
 
 _KEPT = 1_000
 _AT_ONCE = 4
+_CURE = "See the service's log."
+_log = logging.getLogger("workbench.service")
 State = Literal["waiting", "running", "done", "failed"]
 Deed = Callable[[Progress], dict[str, Any]]
 
@@ -120,7 +123,13 @@ class Jobs:
         except WorkbenchError as error:
             changes = {"error": tell_error(error), "state": "failed"}
         except Exception as error:  # noqa: BLE001  (whoever waits must hear of it)
-            told = {"kind": type(error).__name__, "message": "an error of the service's own", "cure": "", "facts": {}}
+            _log.error("the %s of job %s failed", job.what, job.id, exc_info=error)
+            told = {
+                "kind": type(error).__name__,
+                "message": "an error of the service's own",
+                "cure": _CURE,
+                "facts": {},
+            }
             changes = {"error": told, "state": "failed"}
         try:
             self._note(job, changes, ended)

@@ -55,7 +55,8 @@ def read_alert(body: Mapping[str, Any], time_ns: int) -> tuple[Event, str]:
 def _plain(body: Mapping[str, Any], time_ns: int) -> tuple[Event, str]:
     severity = str(body.get("severity", "warning")).lower()
     if severity not in SEVERITIES:
-        raise UsageError("no such severity", found=severity[:40], known=", ".join(SEVERITIES))
+        known = ", ".join(SEVERITIES)
+        raise UsageError("no such severity", found=severity[:40], known=known, cure="Send one of those that are known.")
     reason = _text(body.get("reason")) or body["name"]
     return Event("alert", body["name"], reason, time_ns, _facts(body, "id", "time", "host")), severity
 
