@@ -81,3 +81,20 @@ def test_a_figure_that_is_not_there_is_refused_by_name(capsys: pytest.CaptureFix
     told = capsys.readouterr().err
     assert "speed" in told
     assert all(name in told for name in FIGURES)
+
+
+def test_a_service_is_asked_triggered_polled_and_pruned_while_it_records() -> None:
+    told = document("--only", "service")
+    assert told["failed"] == {}
+    figures = {figure["name"]: figure for figure in told["figures"]}
+    assert list(figures) == [
+        "status of a service",
+        "alert until its capture can be read",
+        "a guest's own mark until its capture's instant",
+        "pause while 50 clients ask for status",
+        "bytes told freed by a prune, of which still there",
+        "longest pause while a prune runs",
+    ]
+    assert all(min(figure["samples"]) > 0 for name, figure in figures.items() if "still there" not in name)
+    assert figures["pause while 50 clients ask for status"]["peers"][0]["samples"]
+    assert abs(figures["bytes told freed by a prune, of which still there"]["median"]) < 50

@@ -29,6 +29,7 @@ from workbench.bench.notebooks import notebooks
 from workbench.bench.pause import pause_dirty, pause_quiet
 from workbench.bench.pruning import pruning
 from workbench.bench.result import Result
+from workbench.bench.service import service
 from workbench.bench.setting import Bench
 from workbench.bench.slowdown import slowdown
 from workbench.bench.status import status_in_memory
@@ -55,6 +56,7 @@ FIGURES: dict[str, Callable[[Bench], Sequence[Result]]] = {
     "disks": disks,
     "bisect": bisecting,
     "notebooks": notebooks,
+    "service": service,
 }
 """By the name that `--only` takes; in the order in which they are told."""
 

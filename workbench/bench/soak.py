@@ -36,7 +36,6 @@ from workbench.guest.connection import Hypervisor
 
 __all__ = ["Outcome", "main", "soak"]
 
-INTERVAL_S = 2.0
 AUDIT_EVERY = 3
 CLIENTS = 50
 _LOOK_S = 2.0
@@ -66,6 +65,7 @@ class Outcome:
 class Seen:
     """What was looked at while it ran."""
 
+    interval_s: float
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     recorders: set[int] = field(default_factory=set)
     polled: list[float] = field(default_factory=list)
@@ -88,11 +88,11 @@ def _guests(place: Path, uri: str, memory_mib: int) -> Iterator[list[DemoGuest]]
         yield booted
 
 
-def _watch(place: Path, uri: str, guests: Sequence[DemoGuest], seconds: float) -> list[float]:
+def _watch(place: Path, uri: str, guests: Sequence[DemoGuest], interval_s: float, seconds: float) -> list[float]:
     """Record the guests by the command line alone, and return the pauses, ms."""
     with Case.create(place, uri=uri):
         pass
-    common = ["--connect", uri, "--case", str(place), "--interval", str(INTERVAL_S), "--for", str(seconds)]
+    common = ["--connect", uri, "--case", str(place), "--interval", str(interval_s), "--for", str(seconds)]
     words = [sys.executable, "-m", "workbench.cli", "watch"]
     running = [
         subprocess.Popen([*words, guest.name, *common], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -126,7 +126,7 @@ def _record(served: Served, guests: Sequence[DemoGuest], uri: str, seconds: floa
     """Have the service record the guests for so long, and look at it all the while."""
     names = [guest.name for guest in guests]
     for name in names:
-        served.configure(name, interval_s=INTERVAL_S)
+        served.configure(name, interval_s=seen.interval_s)
     served.captured(names, 3)
     with Hypervisor(uri) as hypervisor:
         qemus = {name: hypervisor.guest(name).pid for name in names}
@@ -165,7 +165,7 @@ def _captures(seen: Seen, case: Path, guests: Sequence[DemoGuest]) -> list[Outco
         damage = opened.check()
     failures = sum(each["failures"] for each in seen.status.values())
     missed = sum(each["missed_ticks"] for each in seen.status.values())
-    ticks = len(guests) * seen.seconds / INTERVAL_S
+    ticks = len(guests) * seen.seconds / seen.interval_s
     due = sum(max(0, len(of_one) - 1) // AUDIT_EVERY for of_one in each_one)  # not the first, which compares everything
     errors = "; ".join(each["last_error"] for each in seen.status.values() if each["last_error"])
     return [
@@ -203,7 +203,13 @@ def _health(guests: Sequence[DemoGuest]) -> Outcome:
 
 
 def soak(
-    place: Path, uri: str, seconds: float, *, memory_mib: int = 256, say: Callable[[str], None] = lambda _text: None
+    place: Path,
+    uri: str,
+    seconds: float,
+    *,
+    interval_s: float = 2.0,
+    memory_mib: int = 256,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> list[Outcome]:
     """Run it and return what holds and what does not.
 
@@ -212,22 +218,24 @@ def soak(
     place : Path
         A directory that QEMU's user can reach; everything is made in it.
     seconds : float
-        How long the service records; plain watches before and after take a tenth of that each.
+        How long the service records; plain watches before and after take a tenth of that each, or six intervals.
+    interval_s : float
+        Between captures.
 
     Raises
     ------
     WorkbenchError
         If a guest, the service or a watch could not be run.
     """
-    seen, plain = Seen(), max(12.0, seconds / 10)
+    seen, plain = Seen(interval_s), max(6 * interval_s, seconds / 10)
     with _guests(place, uri, memory_mib) as guests:
         say(f"a plain watch of {plain:.0f} s")
-        seen.own += _watch(place / "before", uri, guests, plain)
+        seen.own += _watch(place / "before", uri, guests, interval_s, plain)
         with serving(place / "served", uri, audit_every=AUDIT_EVERY) as served:
             say(f"the service, for {seconds:.0f} s")
             _record(served, guests, uri, seconds, seen)
         say(f"a plain watch of {plain:.0f} s")
-        seen.own += _watch(place / "after", uri, guests, plain)
+        seen.own += _watch(place / "after", uri, guests, interval_s, plain)
         say("checking every capture")
         return _judge(seen, place / "served" / "case", guests)
 
