@@ -39,6 +39,13 @@ _COUNTERS = (
     ("missed_ticks", "Ticks without a capture", "missed_ticks"),
     ("stored_bytes", "Bytes stored", "bytes_stored"),
 )
+_INCREMENT_COUNTERS = (
+    ("examined", "Increments that rules and detectors looked at", "examined"),
+    ("skipped", "Increments that they left out for want of time", "skipped"),
+    ("failed", "Increments that they could not look at", "failed"),
+    ("hits", "Rules that hit and kinds of findings that were new", "hits"),
+    ("restarts", "Examiners that were lost", "restarts"),
+)
 _BUDGET = (
     ("cores", "Cores that captures of all guests may take", "cpu"),
     ("cores_used", "Cores that they took over the last minute", "cpu_used"),
@@ -67,7 +74,24 @@ class _Statuses(Collector):
                 counter.add_metric([each.guest], float(getattr(each, attribute)))
             yield counter
         yield self._health()
+        yield from self._increments()
         yield from self._budgets()
+
+    def _increments(self) -> Iterator[Metric]:
+        """Yield how looking at increments goes, of guests of which they are looked at."""
+        looked = [each for each in self._statuses if each.increments.state != "off"]
+        for name, words, attribute in _INCREMENT_COUNTERS:
+            counter = CounterMetricFamily(f"workbench_increments_{name}", words, labels=["guest"])
+            for each in looked:
+                counter.add_metric([each.guest], float(getattr(each.increments, attribute)))
+            yield counter
+        waiting = GaugeMetricFamily("workbench_increments_backlog", "Captures to be looked at", labels=["guest"])
+        trouble = GaugeMetricFamily("workbench_increments_trouble", "1 where that is in trouble", labels=["guest"])
+        for each in looked:
+            waiting.add_metric([each.guest], float(each.increments.backlog))
+            trouble.add_metric([each.guest], float(each.increments.state == "trouble"))
+        yield waiting
+        yield trouble
 
     def _budgets(self) -> Iterator[Metric]:
         """Yield what all guests take together; a limit that there is none of is left out."""

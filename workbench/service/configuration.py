@@ -20,11 +20,13 @@ from workbench.service.files import private_directory, replace
 from workbench.timeline.retention import Retention
 
 __all__ = [
-    "AlertRules", "Configuration", "ConfigurationBook", "GateSettings", "GuestConfiguration", "QuiesceSettings",
+    "AlertRules", "Configuration", "ConfigurationBook", "GateSettings", "GuestConfiguration", "IncrementSettings",
+    "QuiesceSettings",
     "RetentionSettings", "ThresholdSettings", "TierSettings", "TriggerSettings", "explain",
 ]  # fmt: skip
 
 Severity = Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
+Detector = Literal["hidden_processes", "hidden_modules", "hooks", "deleted_binaries", "memfd_executables", "mimics"]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 _SPAN = "[1-9][0-9]{0,5}[smhd]"
 
@@ -92,6 +94,43 @@ class AlertRules(_Strict):
     least: Severity = "warning"
 
 
+class IncrementSettings(_Strict):
+    """What each increment is looked at for, beside the captures and never in their way.
+
+    Attributes
+    ----------
+    rules : str
+        Text of YARA rules, for the pages of memory that changed.
+    rule_files : tuple of str
+        Names of files in the service's directory of rules.
+    detectors : tuple of str
+        Detectors, of which findings that are new count.
+    whole_first : bool
+        Have the rules scan all memory of a guest's very first capture, too.
+    backlog : int
+        Captures that may wait; when there are more, all but the newest are skipped.
+    limit_s : float
+        Processor time for one increment.
+    patience_s : float
+        Time for one increment by the clock: it is longer where the host has other things to do.
+    """
+
+    rules: str = Field(default="", max_length=500_000)
+    rule_files: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")], ...] = Field(
+        default=(), max_length=50
+    )
+    detectors: tuple[Detector, ...] = Field(default=(), max_length=20)
+    whole_first: bool = False
+    backlog: int = Field(default=4, ge=1, le=100)
+    limit_s: float = Field(default=60.0, ge=1, le=3_600)
+    patience_s: float = Field(default=600.0, ge=1, le=36_000)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self.rules.strip() or self.rule_files or self.detectors)
+
+
 class TriggerSettings(_Strict):
     """What asks for captures by itself."""
 
@@ -100,6 +139,7 @@ class TriggerSettings(_Strict):
     console: dict[Name, Annotated[str, Field(max_length=500)]] | None = None
     thresholds: tuple[ThresholdSettings, ...] = Field(default=(), max_length=20)
     alerts: AlertRules = AlertRules()
+    increments: IncrementSettings = IncrementSettings()
     look_back_s: float = Field(default=10.0, ge=0, le=3_600)
     gate: GateSettings = GateSettings()
 

@@ -17,10 +17,12 @@ from workbench.service.budget import Budget, BudgetState
 from workbench.service.chores import Chores
 from workbench.service.configuration import Configuration, ConfigurationBook, GuestConfiguration
 from workbench.service.files import private_directory
+from workbench.service.findings import Findings
 from workbench.service.identity import Caller, Role, Tokens
 from workbench.service.jobs import Jobs
 from workbench.service.keeper import Keeper
 from workbench.service.pruning import PrunePlans, Pruning
+from workbench.service.rules import check
 from workbench.service.running import Running
 from workbench.service.settings import Settings
 from workbench.service.upkeep import Upkeep
@@ -28,7 +30,7 @@ from workbench.service.upkeep import Upkeep
 __all__ = ["Forbidden", "Service"]
 
 
-class Service(Pruning):
+class Service(Findings, Pruning):
     """Everything that the service does, for a caller.
 
     Parameters
@@ -95,8 +97,11 @@ class Service(Pruning):
         ------
         Forbidden, StoreError
             The one before holds.
+        UsageError
+            If its rules do not compile: says where.
         """
         self._require(caller, Role.ADMIN, changed.guest)
+        check(changed.triggers.increments, self.settings.rules)
         with self._lock:
             self._note(caller, "capture-config", "asked", guest=changed.guest)
             wanted = self.book.current().with_guest(changed)
@@ -132,6 +137,8 @@ class Service(Pruning):
             silent_s=settings.limits.silent_s,
             free_bytes=settings.limits.free_bytes,
             saw=self._triggered,
+            found=self._examined,
+            rules=settings.rules,
             budget=self.budget,
             audit_every=settings.audit_every,
         )

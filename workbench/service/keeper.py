@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from workbench.capture.triggers.event import Event
 from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, OutcomeUnknownError, WorkbenchError
 from workbench.service.budget import Budget, Use
 from workbench.service.configuration import GuestConfiguration
+from workbench.service.increments import Increments
 from workbench.service.pace import Pace
 from workbench.service.recorder import Order
 from workbench.service.status import GuestStatus, Tally
@@ -75,6 +76,10 @@ class Keeper:
         Hears what the guest's trigger sources saw, in the keeper's thread: it must not wait.
     budget : Budget
         Shared with the keepers of other guests.
+    found : callable
+        Hears what was found in an increment, and the capture that it is of, in a thread that may wait.
+    rules : Path or None
+        The service's directory of rules.
     audit_every : int
         Have every so many captures audited; 0 for none.
     """
@@ -90,6 +95,8 @@ class Keeper:
         silent_s: float = 30.0,
         free_bytes: int = 0,
         saw: Callable[[Keeper, Event], None] = lambda _keeper, _event: None,
+        found: Callable[[Keeper, Event, str], None] = lambda _keeper, _event, _capture: None,
+        rules: Path | None = None,
         budget: Budget | None = None,
         audit_every: int = 0,
     ) -> None:
@@ -98,6 +105,13 @@ class Keeper:
         self._saw = saw
         self._budget, self._audit_every = budget or Budget(), audit_every
         self._case, self._connect, self._find, self._free = case, connect, find, free_bytes
+        self._increments = Increments(
+            configuration.guest,
+            configuration.triggers.increments,
+            case=case,
+            rules=rules,
+            found=lambda event, capture: found(self, event, capture),
+        )
         self._why_off, self._silent_s = why_off, silent_s
         self._off: str | None = None
         self._before_silence = ("", "")
@@ -127,6 +141,11 @@ class Keeper:
         return process.pid if process is not None and process.poll() is None else None
 
     @property
+    def examiner_pid(self) -> int | None:
+        """The process that looks at increments, where there is one."""
+        return self._increments.pid
+
+    @property
     def identity(self) -> tuple[str, str] | None:
         """UUID and name of the guest, once it was seen."""
         return self._identity
@@ -141,6 +160,7 @@ class Keeper:
             before, self._configuration = self._configuration, configuration
             self._pace, self._phase = Pace(configuration.interval_s), _NO_PHASE
             same = replace_interval(before, configuration) == configuration
+        self._increments.configure(configuration.triggers.increments)
         if same and configuration.enabled:
             self._send(do="interval", seconds=self._seconds())
         else:
@@ -181,13 +201,15 @@ class Keeper:
         """Return how it is."""
         with self._lock:
             state, why, pace, identity = self._state, self._why, self._pace, self._identity
-        return self.tally.status(self._configuration, state, why, pace, identity, free=self._space())
+        told = self.tally.status(self._configuration, state, why, pace, identity, free=self._space())
+        return replace(told, increments=self._increments.state())
 
     def end(self) -> None:
         """Let the recorder finish what it does and detach; nothing of ours stays in the guest."""
         self._ended.set()
         self._send(do="end")
         self._wake.set()
+        self._increments.end()
         if self._thread.is_alive():
             self._thread.join(_END_S + 5)
 
@@ -263,7 +285,7 @@ class Keeper:
                 stdout=subprocess.DEVNULL,
             )
         channel, self._phase = Channel(ours), _NO_PHASE
-        triggers = self._configuration.triggers.model_dump(mode="json")
+        triggers = self._configuration.triggers.model_dump(mode="json", exclude={"increments"})
         quiesce = self._configuration.quiesce.model_dump(mode="json")
         order = Order(str(self._case), self._connect, guest, self._seconds(), triggers, quiesce, self._audit_every)
         channel.send(order=asdict(order))
@@ -308,6 +330,8 @@ class Keeper:
             self._say("recording", "")
             self.tally.take(message["tick"])
             self._adapt(message["tick"])
+            if message["tick"].get("capture"):
+                self._increments.take(str(message["tick"]["capture"]))
         elif "answer" in message:
             with self._lock:
                 future = self._asked.pop(message["answer"], None)
@@ -394,4 +418,5 @@ class Keeper:
 def replace_interval(before: GuestConfiguration, after: GuestConfiguration) -> GuestConfiguration:
     """Return the configuration before with what a running recorder can follow taken from the one after."""
     names = ("interval_s", "retention", "modes")
-    return before.model_copy(update={name: getattr(after, name) for name in names})
+    triggers = before.triggers.model_copy(update={"increments": after.triggers.increments})
+    return before.model_copy(update={"triggers": triggers} | {name: getattr(after, name) for name in names})

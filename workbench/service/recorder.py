@@ -22,14 +22,13 @@ from workbench.capture.schedule import CaptureLoop, Tick
 from workbench.capture.triggers.event import Event
 from workbench.case import Case, Quiesce, Recording, Rewound
 from workbench.errors import WorkbenchError
-from workbench.model import CaptureMode, Mark
+from workbench.model import CaptureId, CaptureMode
 from workbench.progress import ProgressEvent
+from workbench.service.lookback import mark_before, mark_name
 from workbench.service.sources import begin, watching
-from workbench.service.wire import Channel
+from workbench.service.wire import Channel, tell_error
 
 __all__ = ["Order", "main", "tell_error"]
-
-_LOOK_BACK = "look-back"
 
 
 _BEAT_S = 1.0
@@ -61,16 +60,6 @@ class Order:
     triggers: dict[str, Any] = field(default_factory=dict)
     quiesce: dict[str, Any] = field(default_factory=dict)
     audit_every: int = 0
-
-
-def tell_error(error: WorkbenchError) -> dict[str, Any]:
-    """Return an error as JSON values."""
-    return {
-        "kind": type(error).__name__,
-        "message": error.message,
-        "cure": error.cure,
-        "facts": {name: str(value)[:300] for name, value in error.facts.items()},
-    }
 
 
 class _Recorder:
@@ -131,7 +120,7 @@ class _Recorder:
 
     def _do_event(self, message: dict[str, Any]) -> None:
         event = Event(message["source"], message["name"], message["reason"], int(message["time_ns"]))
-        self._request(message, CaptureMode.EVENT, event.reason, f"{event.name}-{event.time_ns // 10**6}", event)
+        self._request(message, CaptureMode.EVENT, event.reason, mark_name(event), event)
 
     def _do_rewind(self, message: dict[str, Any]) -> None:
         self._loop.call(lambda: self._rewind(message))
@@ -154,14 +143,9 @@ class _Recorder:
 
     # What orders do, in the loop's thread.
 
-    def _look_back(self, event: Event, taken: str) -> None:
-        """Mark the captures just before an event, which also keeps them from being pruned."""
-        store, guest = self._recording.case.store, self._recording.guest.id
-        since = event.time_ns - int(float(self._order.triggers.get("look_back_s", 0)) * 1e9)
-        before = [each for each in store.captures(guest)[-200:] if since <= each.time_ns <= event.time_ns]
-        for number, ref in enumerate(reversed([each for each in before if each.id != taken]), 1):
-            name = f"{event.name}-{event.time_ns // 10**6}-before-{number}"
-            store.add_mark(Mark(name, guest, ref.time_ns, ref.id, _LOOK_BACK, event.reason))
+    def _look_back(self, event: Event, taken: CaptureId) -> None:
+        seconds = float(self._order.triggers.get("look_back_s", 0))
+        mark_before(self._recording.case.store, self._recording.guest.id, event, taken, seconds)
 
     def _rewind(self, message: dict[str, Any]) -> None:
         recording, case = self._recording, self._recording.case

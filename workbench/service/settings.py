@@ -109,6 +109,8 @@ class Settings(_Strict):
         Where configuration, tokens and audit log are.
     check_every_s : float
         Seconds between checks of the whole case; 0 for none.
+    rules : Path or None
+        A directory of YARA rules, whose files configurations may name.
     audit_every : int
         In one of so many captures of each guest, prove in the pause that no page was missed, which makes that pause
         longer by a reading of all memory; 0 for none.
@@ -120,6 +122,7 @@ class Settings(_Strict):
     check_every_s: float = Field(default=86_400.0, ge=0)
     prune_every_s: float = Field(default=60.0, ge=1)
     listen: Listen = Listen()
+    rules: Path | None = None
     audit_every: int = Field(default=0, ge=0)
     limits: Limits = Limits()
     budget: BudgetSettings = BudgetSettings()

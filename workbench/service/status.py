@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from workbench.errors import WorkbenchError
 from workbench.service.configuration import GuestConfiguration
+from workbench.service.increments import IncrementState
 from workbench.service.pace import Pace
 
 __all__ = ["GuestStatus", "Tally"]
@@ -69,6 +70,8 @@ class GuestStatus:
         How far the times of captures are ahead of the host's clock, which was set back.
     held_back : dict of str to int
         Events of triggers that were held back, by reason.
+    increments : IncrementState
+        How looking at increments goes.
     """
 
     guest: str
@@ -102,6 +105,7 @@ class GuestStatus:
     write_bytes_s: float | None = None
     clock_ahead_s: float = 0.0
     held_back: dict[str, int] = field(default_factory=dict)
+    increments: IncrementState = field(default_factory=IncrementState)
 
 
 class Tally:

@@ -1,4 +1,4 @@
-"""Messages between the service and a recorder: one JSON object a line over a socket pair.
+"""Messages between the service and its processes: one JSON object a line over a socket pair.
 
 Refuses lines longer than `_LONGEST` and whatever is no object: the other side is then taken for dead.
 """
@@ -10,9 +10,21 @@ import socket
 import threading
 from typing import Any
 
-__all__ = ["Channel"]
+from workbench.errors import WorkbenchError
+
+__all__ = ["Channel", "tell_error"]
 
 _LONGEST = 1 << 20
+
+
+def tell_error(error: WorkbenchError) -> dict[str, Any]:
+    """Return an error as JSON values."""
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "cure": error.cure,
+        "facts": {name: str(value)[:300] for name, value in error.facts.items()},
+    }
 
 
 class Channel:
