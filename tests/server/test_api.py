@@ -195,6 +195,16 @@ def test_a_bad_configuration_changes_nothing(service: Service, client: TestClien
     assert (now["version"], now["guests"][0]["interval_s"]) == (1, 3.0)
 
 
+def test_rules_that_do_not_compile_name_their_line_and_change_nothing(service: Service, client: TestClient) -> None:
+    rules = "rule fine { condition: true }\nrule bad { condition: $nothing }"
+    told = {"guest": NAME, "triggers": {"increments": {"rules": rules}}}
+    bad = client.post("/capture-config", json=told, headers=bearer(service, "admin"))
+    assert bad.status_code == 400
+    assert "do not compile" in bad.json()["error"]["message"]
+    assert bad.json()["error"]["facts"]["line"] == "2"
+    assert service.book.version == 0
+
+
 def test_a_gate_goes_on_with_what_it_counts_until_its_own_rules_change(service: Service, client: TestClient) -> None:
     admin = bearer(service, "admin")
     with_guest(service, client)
