@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.cli.frames import show_frame
 from workbench.cli.output import Output
-from workbench.cli.text import short
+from workbench.cli.text import inert, short
 from workbench.cli.words import examples
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
             "workbench replay",
             "workbench replay 5a0e --until 2000000000 --capture",
             "workbench replay 5a0e --last-write 0x7afa000",
+            "workbench replay 5a0e --last-write-of /etc/passwd",
             "workbench replay 5a0e --until 2000000000 --gdb",
         ),
     )
@@ -42,6 +43,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     act.add_argument(
         "--last-write", type=lambda text: int(text, 0), metavar="ADDRESS", help="which instruction last changed it"
     )
+    act.add_argument("--last-write-of", metavar="PATH", help="when this file of the disk was last written")
     act.add_argument("--gdb", action="store_true", help="let gdb in there; Enter ends it")
     parser.add_argument("--length", type=int, default=8, metavar="BYTES", help="with --last-write (default: 8)")
     parser.set_defaults(run=run)
@@ -62,6 +64,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             return 0
         if arguments.last_write is not None:
             return _last_write(found, arguments, output)
+        if arguments.last_write_of:
+            return _last_write_of(found, arguments, output)
         if arguments.gdb:
             return _debug(found, arguments, output)
         return _replay(found, arguments, output)
@@ -91,6 +95,18 @@ def _last_write(found: ExactRecording, arguments: argparse.Namespace, output: Ou
         return 0
     output.say(f"{write.before.hex()} became {write.value.hex()} after instruction {write.after}, by {write.by}.")
     output.say(f"rip {write.rip:#x}, cr3 {write.cr3:#x}, {'user' if write.cpl == 3 else 'kernel'}")
+    return 0
+
+
+def _last_write_of(found: ExactRecording, arguments: argparse.Namespace, output: Output) -> int:
+    with output.progress() as progress:
+        write = found.last_write_of_file(arguments.last_write_of, before=arguments.until, progress=progress)
+    if output.as_json:
+        output.document(asdict(write))
+        return 0
+    before, now = (f"{each.size} bytes" if each.exists else "no such file" for each in (write.before, write.value))
+    output.say(f"{inert(write.path)}: {before} after instruction {write.after}, {now} by {write.by}.")
+    output.say(f"Look between: workbench replay {found.id[:8]} --until {write.after} --capture")
     return 0
 
 

@@ -19,7 +19,7 @@ import blake3
 from workbench.errors import DamagedError, FormatError, MissingError, WorkbenchError
 from workbench.replay.exact.machine import Machine
 
-__all__ = ["FILES", "Description", "file_digest"]
+__all__ = ["FILES", "Description", "file_digest", "plain_file"]
 
 FORMAT = 1
 FILES = ("kernel", "initrd", "base.qcow2", "log", "state.qcow2", "disk.qcow2", "console")
@@ -126,12 +126,7 @@ class Description:
 def _checked(told: Any, name: str) -> Description:
     if told.pop("format") != FORMAT:
         raise ValueError("another format")
-    machine = Machine(**told.pop("machine"))
-    machine = replace(machine, arguments=tuple(str(each) for each in machine.arguments))
-    for field, kind in (("name", str), ("memory_mib", int), ("kernel_line", str), ("shift", int)):
-        if type(getattr(machine, field)) is not kind:
-            raise ValueError(f"machine: {field}")
-    machine.check()
+    machine = _checked_machine(told.pop("machine"))
     found = Description(machine=machine, **told)
     if str(UUID(found.id)) != found.id or found.id != name:
         raise ValueError("its id is not its directory's name")
@@ -165,8 +160,8 @@ def _checked_machine(told: Any) -> Machine:
     return machine
 
 
-def file_digest(path: Path) -> str:
-    """Return the BLAKE3-256 of a file, hexadecimal; what is no plain file has none.
+def plain_file(path: Path) -> Path:
+    """Return the path of a file of a recording that is a plain file: a link could lead anywhere on this host.
 
     Raises
     ------
@@ -174,4 +169,14 @@ def file_digest(path: Path) -> str:
     """
     if path.is_symlink() or not path.is_file():
         raise MissingError("a file of the recording is not there", path=str(path), cure="Record again.")
-    return blake3.blake3().update_mmap(path).hexdigest()
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """Return the BLAKE3-256 of a file, hexadecimal; what is no plain file has none.
+
+    Raises
+    ------
+    MissingError
+    """
+    return blake3.blake3().update_mmap(plain_file(path)).hexdigest()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from workbench.errors import MomentNotFoundError, UsageError
+from workbench.errors import MomentNotFoundError, StoreError, UsageError
 from workbench.progress import Progress, silent
 from workbench.store import CaseStore
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.replay.exact.recording import Recorder
     from workbench.replay.exact.replaying import Replay, ReplayOutcome
     from workbench.replay.exact.search import LastWrite
+    from workbench.replay.exact.written import FileWrite
 
 __all__ = ["ExactOfCase", "ExactRecording"]
 
@@ -48,8 +49,15 @@ class ExactRecording:
 
     @property
     def console(self) -> bytes:
-        """What its console printed while it was recorded."""
-        return (self.place / "console").read_bytes()
+        """What its console printed while it was recorded.
+
+        Raises
+        ------
+        MissingError
+        """
+        from workbench.replay.exact.description import plain_file
+
+        return plain_file(self.place / "console").read_bytes()
 
     def replay(self, until: int | None = None, *, timeout: float | None = None) -> ReplayOutcome:
         """Replay it from its beginning to an instruction count, or to its end, and say how that went.
@@ -115,6 +123,23 @@ class ExactRecording:
 
         return find_last_write(
             self.place, address, length, before=before, resolution=resolution, progress=progress
+        )  # fmt: skip
+
+    def last_write_of_file(
+        self, path: str, *, before: int | None = None, resolution: int = 1, progress: Progress = silent
+    ) -> FileWrite:
+        """Find where a file of the disk became what it is at the end (or `before`): when its write reached the disk.
+
+        Raises
+        ------
+        UsageError
+            If the recording has no disk, or the file is the same from its beginning on.
+        DiskError, GuestError, StoreError
+        """
+        from workbench.replay.exact.written import find_last_write_of_file
+
+        return find_last_write_of_file(
+            self.place, path, type(self.case).create, before=before, resolution=resolution, progress=progress
         )  # fmt: skip
 
     def gdb(self, at: int, *, timeout: float = 120.0) -> AbstractContextManager[Debugger]:
@@ -246,15 +271,15 @@ class ExactOfCase:
         from workbench.replay.exact.description import Description
         from workbench.replay.exact.recording import list_recordings
 
-        known = {place.name: place for place in list_recordings(self.path)}
-        fitting = [place for name, place in known.items() if name.startswith(identity)]
-        found = [(Description.read(place), place) for place in fitting]
-        if not found or (identity and len(found) > 1):
+        fitting = [place for place in list_recordings(self.path) if place.name.startswith(identity)]
+        if not fitting or (identity and len(fitting) > 1):
             raise MomentNotFoundError(
-                f"no one recording {identity!r}", known=sorted(known), cure="See `workbench replay --list`."
+                f"no one recording {identity!r}",
+                known=[place.name for place in list_recordings(self.path)],
+                cure="See `workbench replay --list`.",
             )
-        newest = max(found, key=lambda each: each[0].time_ns)
-        return ExactRecording(self, newest[1], newest[0])
+        newest = max(fitting, key=_time_ns) if len(fitting) > 1 else fitting[0]
+        return ExactRecording(self, newest, Description.read(newest))
 
     def exact_recordings(self) -> pd.DataFrame:
         """Return the recordings, oldest first.
@@ -262,28 +287,36 @@ class ExactOfCase:
         Returns
         -------
         DataFrame
-            id (str), name (str), time (datetime64[ns, UTC]), instructions (int64), memory_mib (int64), parent (str),
-            bytes (int64, on disk without waypoints).
+            id (str), name (str), time (datetime64[ns, UTC]), instructions (Int64), memory_mib (Int64), parent (str),
+            bytes (Int64, on disk without waypoints), wrong (str, why it cannot be read; the rest is empty then).
         """
-        from workbench.replay.exact.description import Description
         from workbench.replay.exact.recording import list_recordings
 
-        rows = []
-        for place in list_recordings(self.path):
-            found = Description.read(place)
-            size = sum((place / name).stat().st_size for name in found.files)
-            rows.append(
-                (
-                    found.id,
-                    found.machine.name,
-                    found.time_ns,
-                    found.icount,
-                    found.machine.memory_mib,
-                    found.parent,
-                    size,
-                )
-            )
-        columns = ["id", "name", "time", "instructions", "memory_mib", "parent", "bytes"]
-        frame = pd.DataFrame(rows, columns=columns).sort_values("time", ignore_index=True)
+        rows = [_row(place) for place in list_recordings(self.path)]
+        columns = ["id", "name", "time", "instructions", "memory_mib", "parent", "bytes", "wrong"]
+        frame = pd.DataFrame(rows, columns=columns)
         frame["time"] = pd.to_datetime(frame["time"], utc=True)
-        return frame
+        numbers = dict.fromkeys(("instructions", "memory_mib", "bytes"), "Int64")
+        return frame.astype(numbers).sort_values("time", ignore_index=True)
+
+
+def _time_ns(place: Path) -> int:
+    """Return when a recording began; 0 for one that cannot be read, which so is the newest only where none can."""
+    from workbench.replay.exact.description import Description
+
+    try:
+        return Description.read(place).time_ns
+    except StoreError:
+        return 0
+
+
+def _row(place: Path) -> tuple[object, ...]:
+    from workbench.replay.exact.description import Description, plain_file
+
+    try:
+        found = Description.read(place)
+        size = sum(plain_file(place / name).stat().st_size for name in found.files)
+    except StoreError as error:
+        return place.name, "", pd.NaT, pd.NA, pd.NA, "", pd.NA, str(error)
+    machine = found.machine
+    return found.id, machine.name, found.time_ns, found.icount, machine.memory_mib, found.parent, size, ""

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.capture.session import DEVICES, LAYOUT, STATE_REGIONS, XML
-from workbench.errors import MonitorError
+from workbench.errors import MonitorError, UsageError
 from workbench.guest.disks import Disk
 from workbench.guest.memory import MemoryMap
 from workbench.guest.reader import MemoryReader, read_block
@@ -32,7 +32,7 @@ from workbench.replay.exact.content import open_memory
 from workbench.replay.exact.replaying import Replay
 from workbench.store import CaseStore, Transaction
 
-__all__ = ["keep_capture"]
+__all__ = ["keep_capture", "keep_disk"]
 
 _BATCH = 256
 """Clusters put at a time: 16 MiB."""
@@ -69,18 +69,49 @@ def keep_capture(store: CaseStore, replay: Replay, reason: str = "") -> CaptureR
             devices, why = _device_state(replay)
             _put_state(transaction, replay, memory, disk, devices)
             return transaction.commit(
-                # Idle time is not in it: the count of instructions orders moments, it is not the guest's clock.
-                time_ns=found.time_ns + (icount - found.begins << found.machine.shift),
+                time_ns=_instant(replay),
                 mode=CaptureMode.MANUAL,
                 reason=reason or f"replayed to instruction {icount}",
                 facts=_facts(replay, memory, clusters, why),
             )
 
 
+def keep_disk(store: CaseStore, replay: Replay) -> CaptureRecord:
+    """Commit only the disk of where the replay stands, for a question to it; a disk that is the same takes no room.
+
+    Raises
+    ------
+    GuestError, StoreError
+        Nothing is committed.
+    """
+    found = replay.description
+    guest = GuestId(found.id)
+    store.add_guest(guest, found.machine.name)
+    with store.writer(guest) as writer, tempfile.TemporaryDirectory(prefix="rwb-exact-disk-") as place:
+        disk = _flat_disk(replay, Path(place))
+        if disk is None:
+            raise UsageError("the recording has no disk", recording=found.id, cure="Record a machine with a disk.")
+        layout = RegionSpec(LAYOUT, RegionKind.STATE, 0, PAGE)
+        with writer.begin([_disk_spec(disk), layout]) as transaction:
+            _put_disk(transaction, disk)
+            transaction.put_stream(LAYOUT, b"{}")
+            return transaction.commit(time_ns=_instant(replay), mode=CaptureMode.MANUAL, reason="", facts={})
+
+
+def _instant(replay: Replay) -> int:
+    """Return when that is (UTC, ns). Idle time is not in it: instructions order moments, they are no clock."""
+    found = replay.description
+    return found.time_ns + (replay.icount - found.begins << found.machine.shift)
+
+
+def _disk_spec(disk: Path) -> RegionSpec:
+    return RegionSpec("disk:vda", RegionKind.DISK, disk.stat().st_size, CLUSTER)
+
+
 def _specs(memory: MemoryMap, disk: Path | None) -> list[RegionSpec]:
     specs = [RegionSpec(block.name, RegionKind.MEMORY, block.size, PAGE) for block in memory.blocks]
     if disk is not None:
-        specs.append(RegionSpec("disk:vda", RegionKind.DISK, disk.stat().st_size, CLUSTER))
+        specs.append(_disk_spec(disk))
     return [*specs, *(RegionSpec(name, RegionKind.STATE, 0, PAGE) for name in STATE_REGIONS)]
 
 
@@ -100,8 +131,12 @@ def _put(transaction: Transaction, memory: MemoryMap, reader: MemoryReader, disk
         padded = np.zeros((block.pages, PAGE), np.uint8)
         padded.reshape(-1)[: len(content)] = content
         transaction.put(block.name, np.arange(block.pages), padded)
+    return 0 if disk is None else _put_disk(transaction, disk)
+
+
+def _put_disk(transaction: Transaction, disk: Path) -> int:
     clusters = 0
-    for indices, blocks in _clusters(disk) if disk is not None else ():
+    for indices, blocks in _clusters(disk):
         transaction.put("disk:vda", indices, blocks)
         clusters += len(indices)
     return clusters

@@ -7,8 +7,10 @@ replay, by name, before anything is started: a recording that cannot be replayed
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +30,7 @@ _REFUSED_OPTIONS = {
     "-netdev": f"a network without filter-replay is not in the log: {_TAKES_VALUE_CLOCKS}",
     "-nic": f"a network without filter-replay is not in the log: {_TAKES_VALUE_CLOCKS}",
     "-net": f"a network without filter-replay is not in the log: {_TAKES_VALUE_CLOCKS}",
-    "-incoming": "a state from elsewhere has no instruction count (see the design, 16)",
+    "-incoming": "a state from elsewhere has no instruction count (see the design, 18)",
     "-icount": "the workbench sets it",
     "-drive": "a disk that is not behind blkreplay is not in the log",
     "-blockdev": "a disk that is not behind blkreplay is not in the log",
@@ -38,6 +40,7 @@ _REFUSED_OPTIONS = {
     "-serial": "the recorded console is the one serial port",
     "-monitor": "a second monitor could change what is replayed",
     "-qmp": "a second monitor could change what is replayed",
+    "-smp": "QEMU records and replays one vCPU",
     "-object": "objects with threads or files of the host of their own are not in the log",
 }
 _REFUSED_DEVICES = {
@@ -52,6 +55,13 @@ _REFUSED_DEVICES = {
     "virtserialport": "its ports take input that is not in the log",
     "virtio-balloon": "what the host takes back is not in the log",
 }
+_OPTIONS = ("-device", "-global", "-rtc", "-boot", "-vga")
+_DEVICES = (
+    "VGA", "pvpanic", "i6300esb", "isa-debug-exit", "pci-bridge", "pcie-root-port", "qemu-xhci", "usb-kbd",
+)  # fmt: skip
+_OUTSIDE = {"file", "romfile", "drive", "chardev", "netdev", "memdev", "rootdir", "splash", "driver"}
+"""Properties that name something outside of the machine, or another device than the one that was looked at."""
+_VALUE = re.compile(r"[A-Za-z0-9_.,=:+-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,10 @@ class Machine:
 
 
 def refuse_arguments(arguments: Sequence[str]) -> None:
-    """Refuse QEMU arguments that QEMU could not replay.
+    """Refuse QEMU arguments that QEMU could not replay, and those that are not known to be harmless.
+
+    A recording may come from a stranger, and its arguments go to a QEMU of this host: only a few options and devices
+    pass, and none that names a file.
 
     Raises
     ------
@@ -122,20 +135,37 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
         Naming the option or device and why.
     """
     words = [each.replace("--", "-", 1) if each.startswith("--") else each for each in arguments]
-    for position, word in enumerate(words):
-        if word in _REFUSED_OPTIONS:
-            raise UnsupportedError(f"{word} is in the way: {_REFUSED_OPTIONS[word]}", cure="Record without it.")
-        if word == "-smp":
-            raise UnsupportedError("-smp is in the way: QEMU records and replays one vCPU", cure="Record without it.")
-        if word == "-device":
-            _refuse_device(words[position + 1] if position + 1 < len(words) else "")
+    for option, value in zip_longest(words[::2], words[1::2], fillvalue=""):
+        if why := _REFUSED_OPTIONS.get(option):
+            raise UnsupportedError(f"{option} is in the way: {why}", cure="Record without it.")
+        if option not in _OPTIONS or not _VALUE.fullmatch(value):
+            raise UnsupportedError(
+                f"{option} {value} is in the way: it is not known to be replayed, or names a file",
+                cure=f"Record without it; there are {', '.join(_OPTIONS)}.",
+            )
+        if option == "-device":
+            _refuse_device(value)
+        _refuse_properties(option, value)
 
 
 def _refuse_device(words: str) -> None:
+    device = words.partition(",")[0].removeprefix("driver=")
     for name, why in _REFUSED_DEVICES.items():
-        if words.startswith(name):
+        if device.startswith(name):
+            raise UnsupportedError(f"the device {device} is in the way: {why}", cure="Record without it.")
+    if device not in _DEVICES:
+        raise UnsupportedError(
+            f"the device {device} is in the way: it is not known to be replayed",
+            cure=f"Record without it; there are {', '.join(_DEVICES)}.",
+        )
+
+
+def _refuse_properties(option: str, words: str) -> None:
+    for each in words.split(","):
+        name = each.partition("=")[0].rpartition(".")[2]
+        if name in _OUTSIDE:
             raise UnsupportedError(
-                f"the device {words.partition(',')[0]} is in the way: {why}", cure="Record without it."
+                f"{option} {words} is in the way: {name} reaches out of it", cure="Record without it."
             )
 
 

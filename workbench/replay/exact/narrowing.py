@@ -40,7 +40,7 @@ class Span(Generic[Seen]):
 
 def narrow(
     place: Path,
-    look: Callable[[Replay], Seen],
+    look: Callable[[Replay], Seen | None],
     *,
     before: int | None,
     resolution: int,
@@ -51,14 +51,15 @@ def narrow(
     Parameters
     ----------
     look : callable
-        Takes a replay that stands, and returns what it sees. It may run it on a little; that is where it stood then.
+        Takes a replay that stands, and returns what it sees; None where nothing can be seen, and nothing narrows there.
     resolution : int
-        Instructions: a span of so many is narrow enough. Where replays do not agree, the span stays wider.
+        Instructions: a span of so many is narrow enough. Where nothing can be seen it stays wider.
 
     Raises
     ------
     UsageError
-        If the value is the same from the beginning on, or `before` is no instruction of the recording.
+        If the value is the same from the beginning on, or `before` is no instruction of the recording, or none at which
+        something can be seen.
     HungError, GuestError, StoreError
     """
     found = Description.read(place)
@@ -82,7 +83,7 @@ def narrow(
 
 
 def _one_pass(
-    place: Path, look: Callable[[Replay], Seen], low: int, high: int, progress: Progress, *, verified: bool
+    place: Path, look: Callable[[Replay], Seen | None], low: int, high: int, progress: Progress, *, verified: bool
 ) -> Span[Seen] | None:
     stops = sorted({low + (high - low) * each // _STOPS for each in range(_STOPS + 1)})
     seen: list[tuple[int, Seen]] = []
@@ -92,12 +93,12 @@ def _one_pass(
         if low - began > _WORTH:
             _try_waypoint(replay)
         for each in stops:
-            if each < replay.icount:
-                continue
             replay.to(each)
-            value = look(replay)
-            seen.append((replay.icount, value))
+            if (value := look(replay)) is not None:
+                seen.append((each, value))
             progress(ProgressEvent(f"looking at {high - low} instructions", each - low, high - low, "instructions"))
+    if not seen or seen[-1][0] != high:
+        raise UsageError("nothing can be seen at this instruction", before=high, cure="Ask for one a little later.")
     for (after, was), (by, value) in zip(seen[-2::-1], seen[:0:-1], strict=True):
         if was != seen[-1][1]:
             return Span(after, by, was, value, 1)

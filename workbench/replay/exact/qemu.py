@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
 import signal
 import socket
@@ -28,6 +29,16 @@ _MOST_LINE = 16 << 20
 """Bytes of one answer that we are willing to take."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None)
+
+
+_SANDBOX = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+
+
+@functools.cache
+def _confinement(program: str) -> tuple[str, ...]:
+    """Return the arguments that confine QEMU as libvirt does, where this build can: a recording may be a stranger's."""
+    done = subprocess.run([program, *_SANDBOX, "-machine", "help"], capture_output=True, check=False, timeout=60)
+    return _SANDBOX if done.returncode == 0 else ()
 
 
 def _die_with_parent() -> None:
@@ -158,7 +169,8 @@ class ExactQemu:
             words += ["-chardev", f"socket,id=console,fd={end.fileno()},{kept}"]
         else:
             words += ["-chardev", f"null,id=console,{kept}"]
-        command = [find_tool("qemu-system-x86_64"), *arguments, *words, "-serial", "chardev:console"]
+        program = find_tool("qemu-system-x86_64")
+        command = [program, *_confinement(program), *arguments, *words, "-serial", "chardev:console"]
         with (run / "stderr").open("wb") as said:
             self.process = subprocess.Popen(
                 command,
