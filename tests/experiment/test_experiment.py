@@ -20,6 +20,7 @@ printf '#!/bin/sh\\nwhile :; do sleep 100; done\\n' >/root/plantedproc
 chmod 755 /root/plantedproc
 setsid /root/plantedproc >/dev/null 2>&1 </dev/null &
 echo "<b>planted words</b>" >/dev/kmsg
+echo "further words, since the log is read without its newest record" >/dev/kmsg
 sync
 """
 
@@ -108,7 +109,7 @@ def met(exp_moment: Moment) -> Experiment:
     return exp_moment.case.experiment(
         exp_moment,
         {"control": None, "again": None},
-        repeats=2,
+        repeats=1,
         workload="ip -4 addr show dev eth0; /root/work; ping -c 1 -W 1 10.0.2.2; true",
         measure={"lines": "wc -l </root/done"},
         timeout=240,
@@ -119,20 +120,18 @@ def met(exp_moment: Moment) -> Experiment:
 
 
 def test_the_same_against_the_same_is_no_difference(met: Experiment) -> None:
-    assert list(met.runs["outcome"]) == ["ok"] * 4, list(met.runs["error"])
+    assert list(met.runs["outcome"]) == ["ok"] * 2, list(met.runs["error"])
     row = met.summary().set_index(["measure", "variant"]).loc[("lines", "again")]
-    assert (row["n"], row["difference"], row["cliffs_delta"], row["p"]) == (2, 0, 0, 1)
+    assert (row["n"], row["difference"], row["cliffs_delta"], row["p"]) == (1, 0, 0, 1)
 
 
 def test_what_clones_of_a_shared_network_sent_is_told_by_variant_and_run(met: Experiment) -> None:
     packets = met.packets()
     asked = packets[(packets["protocol"] == "ARP") & packets["info"].str.startswith("who has 10.0.2.2?")]
-    assert set(zip(asked["variant"], asked["repeat"], strict=True)) == {
-        ("control", 1), ("control", 2), ("again", 1), ("again", 2),
-    }  # fmt: skip
+    assert set(zip(asked["variant"], asked["repeat"], strict=True)) == {("control", 1), ("again", 1)}
     runs = {(run.variant, run.repeat): run.identity["address"].partition("/")[0] for run in met.document.runs}
     assert {runs[row.variant, row.repeat] for row in asked.itertuples()} == set(asked["source"])
-    assert len(set(runs.values())) == 4
+    assert len(set(runs.values())) == 2
     assert set(met.packets("again")["variant"]) == {"again"}
     assert packets["time"].is_monotonic_increasing
 
