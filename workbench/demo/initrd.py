@@ -19,7 +19,10 @@ from workbench.errors import UnsupportedError
 __all__ = ["build_initrd", "module_order"]
 
 REQUIRED = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ext4", "virtio_console", "virtio_net")
-OPTIONAL = ("virtio_rng", "virtio_balloon", "ahci", "ata_piix", "evdev", "button", "crc32c_intel", "crc32c_generic")
+OPTIONAL = (
+    "virtio_rng", "virtio_balloon", "ahci", "ata_piix", "evdev", "button", "crc32c_intel", "crc32c_generic",
+    "pvpanic_mmio",
+)  # fmt: skip
 
 _DIRECTORY, _FILE = 0o040755, 0o100644
 _EXECUTABLE = 0o111
