@@ -63,7 +63,7 @@ def unfinished(lines: Iterable[dict[str, Any]]) -> list[Begun]:
                 who=str(line.get("who", "")),
                 guest=str(facts.get("guest", "")),
                 target=str(facts.get("target", "")),
-                asked_ns=int(line.get("time_ns", 0)),
+                asked_ns=at if isinstance(at := line.get("time_ns"), int) else 0,
             )
         elif line.get("result") in _OUTCOMES:
             found.pop(job, None)
