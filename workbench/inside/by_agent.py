@@ -33,6 +33,8 @@ _SMALL = 48 << 10
 _NEEDED = {f"guest-{each}" for each in ("exec", "exec-status", "file-open", "file-close", "file-read", "file-write")}
 _FOLDER = re.compile(r"(?:/tmp|/var/tmp|/dev/shm|/run)/\.rwb-[0-9a-f]{16}")
 _ENDING = 10.0
+_FIRST_LOOK, _LATER_LOOKS = 0.03, 0.25
+"""Seconds between looks whether a command has ended: under TCG each takes some 10 ms of the processor that it needs."""
 
 
 def offers_commands(guest: Guest) -> bool:
@@ -95,18 +97,23 @@ def _swept(agent: Agent, name: str) -> Iterator[list[bool]]:
                 _call(agent, REMOVE, name)
 
 
-def _program(agent: Agent, name: str, script: bytes, stdin: bytes) -> str:
+def _program(agent: Agent, name: str, script: bytes, stdin: bytes) -> bytes:
     """Return what the shell is told: the folder, the command and its input, and what carries it out."""
     if len(script) + len(stdin) <= _SMALL:
-        return MAKE + _holding("cmd", script) + _holding("in", stdin) + AGENT
+        return MAKE.encode() + _holding_script(script) + (_holding_input(stdin) if stdin else b"") + AGENT.encode()
     folder = _folder(agent, name, _data(_call(agent, MAKE + TELL, name), "out-data"))
     _write(agent, f"{folder}/cmd", script)
     _write(agent, f"{folder}/in", stdin)
-    return f"d={folder}\ncd /\n" + AGENT
+    return f"d={folder}\ncd /\n{AGENT}".encode()
 
 
-def _holding(name: str, data: bytes) -> str:
-    return f"base64 -d >$d/{name} <<.\n{base64.encodebytes(data).decode()}.\n"
+def _holding_script(script: bytes) -> bytes:
+    quoted = script.replace(b"'", b"'\\''")
+    return b"printf %s '" + quoted + b'\' >"$d/cmd"\n'
+
+
+def _holding_input(data: bytes) -> bytes:
+    return b'base64 -d >"$d/in" <<.\n' + base64.encodebytes(data) + b".\n"
 
 
 def _folder(agent: Agent, name: str, told: bytes) -> str:
@@ -116,14 +123,14 @@ def _folder(agent: Agent, name: str, told: bytes) -> str:
     return found
 
 
-def _begin(agent: Agent, program: str, *words: str) -> int:
+def _begin(agent: Agent, program: bytes, *words: str) -> int:
     told = agent.typed(
         dict,
         "guest-exec",
         limit=_LIMIT,
         path="/bin/sh",
         arg=["-s", *words],
-        input_data=base64.b64encode(program.encode()).decode(),
+        input_data=base64.b64encode(program).decode(),
         capture_output=True,
     )
     pid = told.get("pid")
@@ -134,20 +141,20 @@ def _begin(agent: Agent, program: str, *words: str) -> int:
 
 def _wait(agent: Agent, pid: int, until: float) -> dict[str, Any] | None:
     """Return the agent's word of a command that ended; None where it runs on."""
-    pause = 0.01
+    pause = _FIRST_LOOK
     while True:
+        time.sleep(max(0.0, min(pause, until - time.monotonic())))
         answer: dict[str, Any] = agent.typed(dict, "guest-exec-status", limit=_LIMIT, pid=pid)
         if answer.get("exited") is True:
             return answer
         if time.monotonic() >= until:
             return None
-        time.sleep(max(0.0, min(pause, until - time.monotonic())))
-        pause = min(0.25, pause * 1.5)
+        pause = min(_LATER_LOOKS, pause * 1.3)
 
 
 def _call(agent: Agent, program: str, *words: str) -> dict[str, Any]:
     """Run a short program of ours to its end."""
-    answer = _wait(agent, _begin(agent, program, *words), time.monotonic() + _LIMIT)
+    answer = _wait(agent, _begin(agent, program.encode(), *words), time.monotonic() + _LIMIT)
     if answer is None:
         raise OutcomeUnknownError(f"a shell of {agent.guest.name} does not end")
     return answer
