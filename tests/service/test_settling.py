@@ -43,8 +43,9 @@ def test_lines_that_make_no_sense_are_passed_over() -> None:
         {"unreadable": "x"},
         {"facts": 7, "result": "asked"},
         {"facts": {}, "result": "done"},
+        {"facts": {"job": "1"}, "result": "asked", "time_ns": "soon"},
     ]
-    assert unfinished(lines) == []
+    assert [(each.job, each.asked_ns) for each in unfinished(lines)] == [("1", 0)]
 
 
 @pytest.mark.parametrize("what", ["clone", "prune", "something"])
