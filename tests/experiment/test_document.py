@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from experimenting import document
 
 from workbench.case import Case
 from workbench.errors import DamagedError, FormatError, MissingError, UsageError
-from workbench.experiment.document import LARGEST, Run, checked_name, read, write
+from workbench.experiment.document import LARGEST, MOST_ROWS, Run, checked_name, read, write
 from workbench.store.documents import canonical
 
 
@@ -96,6 +97,13 @@ HOSTILE = {
     "a value that is a list": lambda told: told["runs"][0].update(values={"load": [1]}),
     "a name that is markup": lambda told: told["variants"].update({"<b>": told["variants"]["B"]}),
     "a time before all time": changed(made_ns=-1),
+    "a seed that is none": changed(seed=-1),
+    "a run that took less than nothing": lambda told: told["runs"][0].update(seconds=-1.0),
+    "the same run twice": lambda told: told["runs"].append(told["runs"][0]),
+    "more values than a table holds": lambda told: told["runs"][0].update(
+        values={f"load.{each}": 1.0 for each in range(MOST_ROWS)}
+    ),
+    "packets that are no digest": changed(segment="x", packets="../../etc/passwd"),
 }
 
 
@@ -106,6 +114,14 @@ def test_what_makes_no_sense_is_refused(case: Case, damage: str) -> None:
     identity = planted(case, canonical(told))
     with pytest.raises(FormatError, match="makes no sense"):
         read(case.store.backend, identity)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_no_number_is_refused(case: Case, value: float) -> None:
+    told = json.loads(canonical(asdict(document())))
+    told["runs"][0]["values"] = {"load": value}
+    with pytest.raises(FormatError, match="makes no sense: values"):
+        read(case.store.backend, planted(case, json.dumps(told).encode()))
 
 
 @pytest.mark.parametrize("data", [b"", b"[" * 100_000, b"\xff{}", b"[]"])

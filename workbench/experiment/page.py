@@ -6,40 +6,39 @@ scripts where even that had failed.
 
 from __future__ import annotations
 
-import html
-import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.experiment.document import Asked, Document
-from workbench.experiment.text import inert
+from workbench.experiment.tables import escaped, summary_tables, table
 
 if TYPE_CHECKING:
     from workbench.experiment.result import Experiment
 
 __all__ = ["PARTS", "page_of", "short_of"]
 
-PARTS = ("files", "processes", "kernel_log", "pages", "console")
+PARTS = ("files", "processes", "kernel_log", "pages", "packets", "console")
 _TITLES = {
     "files": "Files changed",
     "processes": "Processes that came, went or changed",
     "kernel_log": "What the kernel said",
     "pages": "Pages of memory that changed, by owner",
+    "packets": "Packets that were sent",
     "console": "Consoles",
 }
-_ROWS = 200
-"""Rows of a table that a page shows."""
-_CELL = 500
 _TEXT = 20_000
+_SHORT = 160
+"""Characters of what a run's cells say; a report of many runs is to be read down its columns."""
 _NOTE = (
-    "Each row compares a variant with the control by the test that it names: p is the share of all deals of the same "
-    "values onto the two whose ranks are as far apart; p_holm is corrected for all tests of the table; smallest_p is "
-    "the least that so many values can give. shift is Hodges and Lehmann's, cliffs_delta Cliff's. Runs without a value "
-    "are counted as failed or hung, and are in no median."
+    "Each row compares a variant with the control: p is the share of all deals of the same values onto the two whose "
+    "ranks are as far apart; p (Holm) is corrected for all tests of this page; smallest p is the least that so many "
+    "values can give. Difference is of the medians, shift Hodges and Lehmann's. Cliff's delta is -1 where every "
+    "value of the variant is the lower, 1 where it is the higher. Runs that failed or hung are in no median, unless "
+    "they gave a value."
 )
 
 
@@ -57,14 +56,14 @@ def page_of(experiment: Experiment, parts: Sequence[str]) -> str:
         raise UsageError("a report has no such part", asked=list(parts), parts=list(PARTS))
     document = experiment.document
     body = [
-        f"<h1>Experiment: {_text(', '.join(document.variants))}</h1>",
+        f"<h1>Experiment: {escaped(', '.join(document.variants))}</h1>",
         _asked(experiment),
         "<h2>Measures</h2>",
         _picture(experiment),
         _summary(experiment),
-        f"<p>{html.escape(_NOTE)}</p>",
+        f"<p>{escaped(_NOTE, 2_000)}</p>",
         "<h2>Runs</h2>",
-        _table(experiment.runs.drop(columns=["guest", "after"])),
+        table(experiment.runs.drop(columns=["guest", "after"]), _SHORT),
         *(_part(experiment, part) for part in parts),
     ]
     return wrapped("Experiment", POLICY, "\n".join(body), "")
@@ -72,8 +71,8 @@ def page_of(experiment: Experiment, parts: Sequence[str]) -> str:
 
 def short_of(experiment: Experiment) -> str:
     """Return what a notebook shows: outcomes, summary and picture."""
-    head = f"<p>{html.escape(repr(experiment))}, seed {experiment.seed}</p>"
-    return f"<div>{head}{_table(experiment.outcomes())}{_summary(experiment)}{_picture(experiment)}</div>"
+    head = f"<p>{escaped(repr(experiment), 2_000)}, seed {experiment.seed}</p>"
+    return f"<div>{head}{table(experiment.outcomes())}{_picture(experiment)}{_summary(experiment)}</div>"
 
 
 # What was asked.
@@ -91,10 +90,11 @@ def _asked(experiment: Experiment) -> str:
         "runs": f"{len(document.runs)} of {document.repeats} x {len(document.variants)}, {document.at_once} at once",
         "order": f"in blocks of one run of each variant, drawn from seed {document.seed}",
         "control": document.control,
+        "network": document.network,
         "time of a run": f"{document.timeout:g} s at most",
         "versions": ", ".join(f"{name} {number}" for name, number in document.versions.items()),
     }
-    rows = [f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in facts.items()]
+    rows = [f"<tr><th>{escaped(name)}</th><td>{escaped(value)}</td></tr>" for name, value in facts.items()]
     return f"<table><tbody>{''.join(rows)}</tbody></table><h2>What was done</h2>{_parts(document)}"
 
 
@@ -106,9 +106,9 @@ def _parts(document: Document) -> str:
 
 
 def _one_part(name: str, part: Asked) -> str:
-    shown = f"<pre>{_text(part.text, _TEXT)}</pre>" if part.text else ""
-    digest = f"<br><code>{_text(part.digest)}</code>" if part.digest else ""
-    return f"<tr><th>{_text(name)}</th><td>{_text(part.kind)}{digest}</td><td>{shown}</td></tr>"
+    shown = f"<pre>{escaped(part.text, _TEXT)}</pre>" if part.text else ""
+    digest = f"<code>{escaped(part.digest)}</code>" if part.digest else ""
+    return f"<tr><th>{escaped(name)}</th><td>{escaped(part.kind)}</td><td>{shown}{digest}</td></tr>"
 
 
 # What came of it.
@@ -116,7 +116,7 @@ def _one_part(name: str, part: Asked) -> str:
 
 def _summary(experiment: Experiment) -> str:
     frame = experiment.summary()
-    return _table(frame) if len(frame) else "<p>No run gave a number.</p>"
+    return summary_tables(frame) if len(frame) else "<p>No run gave a number.</p>"
 
 
 def _picture(experiment: Experiment) -> str:
@@ -124,39 +124,20 @@ def _picture(experiment: Experiment) -> str:
 
 
 def _part(experiment: Experiment, part: str) -> str:
-    found = [f"<h3>{_text(name)}</h3>{_of_variant(experiment, part, name)}" for name in experiment.variants]
+    found = [f"<h3>{escaped(name)}</h3>{_of_variant(experiment, part, name)}" for name in experiment.variants]
     return f"<h2>{_TITLES[part]}</h2>{''.join(found)}"
 
 
 def _of_variant(experiment: Experiment, part: str, variant: str) -> str:
     if part == "console":
         runs = [run for run in experiment.document.runs if run.variant == variant]
-        return "".join(f"<h4>run {run.repeat}</h4><pre>{_text(run.console[-_TEXT:], _TEXT)}</pre>" for run in runs)
+        return "".join(f"<h4>run {run.repeat}</h4><pre>{escaped(run.console[-_TEXT:], _TEXT)}</pre>" for run in runs)
     ask: Callable[[str], pd.DataFrame] = getattr(experiment, part)
     try:
         frame = ask(variant)
     except WorkbenchError as error:
-        return f'<p class="wb-lack">{_text(error)}</p>'
-    lacking = [f'<p class="wb-lack">run {_text(k)}: {_text(v)}</p>' for k, v in frame.attrs.get("failed", {}).items()]
-    return "".join(lacking) + (_table(frame) if len(frame) else "<p>None.</p>")
-
-
-def _table(frame: pd.DataFrame) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in frame.columns)
-    rows = [
-        "<tr>" + "".join(f"<td>{_cell(each)}</td>" for each in row) + "</tr>"
-        for row in frame.head(_ROWS).itertuples(index=False)
+        return f'<p class="wb-lack">{escaped(error)}</p>'
+    lacking = [
+        f'<p class="wb-lack">run {escaped(k)}: {escaped(v)}</p>' for k, v in frame.attrs.get("failed", {}).items()
     ]
-    more = f"<p>{len(frame) - _ROWS} further rows are not shown.</p>" if len(frame) > _ROWS else ""
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<div class="wb-content">{table}</div>{more}'
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.4g}"
-    return _text(value)
-
-
-def _text(value: object, longest: int = _CELL) -> str:
-    return html.escape(inert(value, longest))
+    return "".join(lacking) + (table(frame) if len(frame) else "<p>None.</p>")

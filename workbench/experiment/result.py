@@ -199,7 +199,7 @@ class Experiment:
         ----------
         target : Path or str
             A file that is not there yet.
-        parts : sequence of {"files", "processes", "kernel_log", "pages", "console"}
+        parts : sequence of {"files", "processes", "kernel_log", "pages", "packets", "console"}
             What is asked of the captures; a part that cannot be had says why.
 
         Raises
