@@ -73,11 +73,12 @@ def test_a_clone_is_started_listed_and_removed(workbench: Command, guest: DemoGu
     case = ("--case", place, "--connect", guest.uri)
     workbench("capture", guest.name, *case)
     made = workbench("rewind", "latest", "--mode", "test", "--json", *case).json()
-    other = workbench("clone", "run", "latest", "--name", f"{guest.name}-second", "--json", *case).json()
+    who = ("--identity", "hostname=copy.example", "--clock", "now")
+    other = workbench("clone", "run", "latest", "--name", f"{guest.name}-second", *who, "--json", *case).json()
+    assert (other["identity"], other["clock"]) == ({"hostname": "copy.example"}, "now")
     running = {each["name"] for each in workbench("guests", "--json", "--connect", guest.uri).json()}
     assert running >= {made["name"], other["name"]}
-    listed = [each["name"] for each in workbench("clone", "list", "--json", *case).json()]
-    assert listed == [made["name"], other["name"]]
+    assert workbench("clone", "list", "--json", *case).json() == [made, other]
     assert workbench("clone", "rm", guest.name, *case).code == 2, "only clones can be removed"
     assert workbench("clone", "rm", "--all", *case).code == 0
     left = {each["name"] for each in workbench("guests", "--json", "--connect", guest.uri).json()}

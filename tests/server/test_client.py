@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import workbench
-from workbench.case import Case, Quiesce, Rewound
+from workbench.case import Case, Identity, Quiesce, Rewound
 from workbench.errors import (
     ConfirmationError,
     GuestNotFoundError,
@@ -330,9 +330,12 @@ def test_clones_are_started_listed_and_ended_by_the_service(pair, monkeypatch) -
     remote, _, offered = pair
     moment, running = remote.moment("2 captures ago"), {}
 
-    def clone(_guest: str, capture: str, network: bool, _progress: object) -> dict[str, Any]:
+    asked = []
+
+    def clone(_guest: str, capture: str, options: dict[str, Any], _progress: object) -> dict[str, Any]:
+        asked.append(options)
         told = {"name": "demo-x", "uuid": "u-1", "capture": capture, "started_ns": 7, "seconds": 0.5}
-        running["u-1"] = told
+        running["u-1"] = told | {"network": "shared", "segment": "lab", "identity": {"hostname": "copy"}}
         return {"clone": "demo-x", "uuid": "u-1", "seconds": 0.5}
 
     monkeypatch.setattr(offered.service, "_clone", clone)
@@ -340,6 +343,8 @@ def test_clones_are_started_listed_and_ended_by_the_service(pair, monkeypatch) -
     monkeypatch.setattr(offered.service, "remove_clone", lambda _caller, name: running.pop(name))
     with moment.clone() as made:
         assert (made.name, made.record.capture, made.record.seconds) == ("demo-x", moment.id, 0.5)
+        assert (made.record.network, made.record.segment, made.record.clock) == ("shared", "lab", "kept")
+        assert made.record.identity == {"hostname": "copy"}
         assert [each.name for each in remote.clones()] == ["demo-x"]
         for refused in (lambda: made.directory, lambda: made.socket("x"), lambda: made.guest, made.screenshot):
             with pytest.raises(UnsupportedError):
@@ -347,8 +352,21 @@ def test_clones_are_started_listed_and_ended_by_the_service(pair, monkeypatch) -
     assert remote.clones() == []
     with pytest.raises(GuestNotFoundError):
         remote.remove_clone("demo-x")
-    with pytest.raises(UnsupportedError):
-        moment.clone(name="mine")
+    wanted = Identity("copy", machine_id=True)
+    moment.clone(network="shared", segment="lab", identity=wanted, clock="now").destroy()
+    assert asked[0] == {"network": "none", "segment": None, "identity": None, "clock": "kept"}
+    assert asked[1] == {"network": "shared", "segment": "lab", "identity": wanted, "clock": "now"}
+    with_login = Identity(True, login=("root", "secret"))
+    for unknown in ({"name": "mine"}, {"run": False}, {"identity": with_login}):
+        with pytest.raises(UnsupportedError):
+            moment.clone(**unknown)
+    for wrong in ({"network": "bridge"}, {"segment": "lab"}, {"network": "shared", "segment": "../x"}):
+        with pytest.raises(UsageError):
+            moment.clone(**wrong)
+    assert len(asked) == 2
+    for each in (lambda: remote.segment("lab"), remote.segments):
+        with pytest.raises(UnsupportedError):
+            each()
     tested = remote.rewind(remote.plan_rewind(moment, "test"))
     assert tested.record.uuid == "u-1"
 

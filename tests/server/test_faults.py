@@ -27,7 +27,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/events": {"guest": NAME, "event": {"name": "x"}},
     "/marks": {"guest": NAME, "target": "latest", "name": "m", "kind": "note", "note": ""},
     "/marks/release": {"guest": NAME, "target": "latest"},
-    "/clones": {"guest": NAME, "target": "latest", "network": False},
+    "/clones": {"guest": NAME, "target": "latest", "network": "shared", "segment": "lab", "identity": "new",
+                "clock": "now"},
     "/prune": {"guest": NAME, "dry_run": True, "confirm": "", "retention": {}},
 }  # fmt: skip
 LOOKS = [
@@ -125,6 +126,23 @@ def test_what_is_no_event_is_refused(asks: Callable[..., None], place: Any) -> N
         assert answer.status_code == 200
     for event in ({"odd": "x"}, {}, {"name": ["x"]}, {"name": "x", "severity": "loud"}, {"rule": {}}):
         asks("POST", "/events", json.dumps({"guest": NAME, "event": event}).encode(), status=400)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"network": "bridge"}, "network"),
+        ({"network": "none"}, "segment"),
+        ({"segment": "../x"}, "segment"),
+        ({"segment": "a\n"}, "segment"),
+        ({"identity": "old"}, "identity"),
+        ({"identity": {"login": ["root", "x"]}}, "login"),
+        ({"identity": {"hostname": "x" * 65}}, "hostname"),
+        ({"clock": "later"}, "clock"),
+    ],
+)
+def test_a_clone_that_cannot_be_meant_is_refused(asks: Callable[..., None], wrong: dict[str, Any], said: str) -> None:
+    asks("POST", "/clones", json.dumps({**BODIES["/clones"], **wrong}).encode(), said=said, status=422)
 
 
 @pytest.mark.parametrize("path", sorted(set(BODIES) - {"/capture-config"}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.cli import inside
 from workbench.cli.output import Output
@@ -13,7 +13,12 @@ from workbench.cli.text import inert, short, when
 from workbench.cli.words import WHEN, examples
 from workbench.errors import UsageError, WorkbenchError
 
-__all__ = ["add"]
+if TYPE_CHECKING:
+    from workbench.case import Clone, Identity
+
+__all__ = ["add", "identity_of"]
+
+_IDENTITY = ("hostname", "mac", "machine-id", "address")
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -30,7 +35,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     start.add_argument("when", metavar="WHEN", help=WHEN)
     start.add_argument("--name", help="its domain name")
-    start.add_argument("--network", action="store_true", help="leave its network as the guest has it")
+    _add_who(start)
     start.add_argument("--paused", action="store_true", help="do not let it run yet")
     start.set_defaults(run=run_start)
     acts.add_parser(
@@ -45,6 +50,48 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     inside.add(acts, common)
 
 
+def _add_who(start: argparse.ArgumentParser) -> None:
+    """Add what a clone is connected to, and who it is."""
+    start.add_argument(
+        "--network",
+        nargs="?",
+        const="as-guest",
+        default="none",
+        choices=("none", "as-guest", "shared"),
+        help="none (it is cut off), shared (with other clones, on a segment without the host), as-guest (or no word)",
+    )
+    start.add_argument("--segment", metavar="NAME", help="the segment of --network shared")
+    start.add_argument(
+        "--identity",
+        metavar="WHAT",
+        help="who it shall be: `new`, or some of hostname, mac, machine-id, address, each with =VALUE for that one",
+    )
+    start.add_argument(
+        "--clock", choices=("kept", "now"), default="kept", help="its clock: the moment's, or the present"
+    )
+
+
+def identity_of(text: str | None) -> Identity | Literal["new"] | None:
+    """Return the identity that `--identity` says.
+
+    Raises
+    ------
+    UsageError
+        If a part of it is none.
+    """
+    from workbench.case import Identity
+
+    if text is None or text == "new":
+        return text  # type: ignore[return-value]
+    parts = dict[str, bool | str]()
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if name not in _IDENTITY or (equals and not value):
+            raise UsageError(f"no part of an identity: {part!r}", known=", ".join(("new", *_IDENTITY)))
+        parts[name.replace("-", "_")] = value if equals else True
+    return Identity(**parts)  # type: ignore[arg-type]
+
+
 def run_start(arguments: argparse.Namespace, output: Output) -> int:
     """Start a clone."""
     from workbench.remote import open_case
@@ -52,13 +99,20 @@ def run_start(arguments: argparse.Namespace, output: Output) -> int:
     with open_case(arguments.case, uri=arguments.connect) as case, output.progress() as progress:
         moment = case.moment(arguments.when, arguments.guest)
         clone = moment.clone(
-            name=arguments.name, network=arguments.network, run=not arguments.paused, progress=progress
+            name=arguments.name,
+            network=arguments.network,
+            segment=arguments.segment,
+            identity=identity_of(arguments.identity),
+            clock=arguments.clock,
+            run=not arguments.paused,
+            progress=progress,
         )
     if output.as_json:
         output.document(asdict(clone.record))
         return 0
     does = "stands, paused" if arguments.paused else "runs"
     output.say(f"{inert(clone.name)} {does}: {short(clone.record.capture)}, in {clone.record.seconds:.2f} s.")
+    output.say(f"network: {_network(clone)}; {_who(clone)}; clock: {clone.record.clock}")
     if clone.record.thaw:
         output.say(f"Its file systems had been frozen for the capture: {inert(clone.record.thaw, 1000)}.")
     if clone.record.directory:  # not where a service runs it
@@ -72,20 +126,35 @@ def run_list(arguments: argparse.Namespace, output: Output) -> int:
     from workbench.remote import open_case
 
     with open_case(arguments.case, uri=arguments.connect) as case:
-        clones = [clone.record for clone in case.clones()]
+        clones = list(case.clones())
     if output.as_json:
-        output.document([asdict(clone) for clone in clones])
+        output.document([asdict(clone.record) for clone in clones])
         return 0
     if not clones:
         output.say("This case has no clones.")
         return 0
     columns = (
         *(Column("name", wraps=True), Column("moment"), Column("started (UTC)"), Column("memory")),
-        Column("on", wraps=True),
+        *(Column("network"), Column("who", wraps=True), Column("clock"), Column("on", wraps=True)),
     )
-    rows = [(each.name, short(each.capture), when(each.started_ns), each.memory, each.uri) for each in clones]
-    output.table(columns, rows)
+    output.table(columns, [_row(clone) for clone in clones])
     return 0
+
+
+def _row(clone: Clone) -> tuple[object, ...]:
+    record = clone.record
+    began = record.name, short(record.capture), when(record.started_ns), record.memory
+    return *began, _network(clone), _who(clone), record.clock, record.uri
+
+
+def _network(clone: Clone) -> str:
+    return f"{clone.record.network} {inert(clone.record.segment)}".strip()
+
+
+def _who(clone: Clone) -> str:
+    """Return what is new in a clone, by its own word."""
+    new = ", ".join(f"{name.replace('_', ' ')} {inert(value)}" for name, value in clone.record.identity.items())
+    return new or "as its guest"
 
 
 def run_remove(arguments: argparse.Namespace, output: Output) -> int:

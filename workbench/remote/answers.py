@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.errors import StoreError
 from workbench.model import CaptureId, GuestId, Mark
-from workbench.rewind.clone import CloneRecord
+from workbench.rewind.clone_record import CloneRecord, told_options
 
 __all__ = ["clone_of", "making_sense", "mark_of"]
 
@@ -41,7 +41,7 @@ def clone_of(told: Mapping[str, Any], address: str) -> CloneRecord:
     with making_sense("a clone"):
         capture = CaptureId(str(told["capture"]))
         times = int(told["started_ns"]), float(told["seconds"])
-        return CloneRecord(str(told["name"]), str(told["uuid"]), address, capture, "", "", *times)
+        return CloneRecord(str(told["name"]), str(told["uuid"]), address, capture, "", "", *times, **told_options(told))
 
 
 def mark_of(guest: object, row: Mapping[str, Any]) -> Mark:

@@ -294,13 +294,25 @@ class RemoteCase(Case):
         """Have a clone of a moment started; see `Moment.clone`."""
         if name is not None or not run:
             self._refuse("the service names clones itself, and lets them run", "Leave name and run out.")
-        wanted = network_of(network, segment)
-        if wanted == "shared" or identity is not None or clock != "kept":
-            self._refuse("the service's clones are who their guest was, on no segment", "Start it beside the case.")
-        body = {"guest": moment.guest.id, "target": f"id:{moment.id}", "network": wanted == "as-guest"}
+        body: dict[str, Any] = {
+            "guest": moment.guest.id,
+            "target": f"id:{moment.id}",
+            "network": network_of(network, segment),
+            "segment": segment,
+            "identity": self._asked(identity),
+            "clock": clock,
+        }
         done = self._done("/clones", body, progress)
         with making_sense("a clone"):
             return self._clone(str(done["uuid"]))
+
+    def _asked(self, identity: Identity | Literal["new"] | None) -> dict[str, bool | str] | str | None:
+        """Return an identity as the service takes it."""
+        if not isinstance(identity, Identity):
+            return identity
+        if identity.login is not None:
+            self._refuse("the service is told no passwords of guests", "Leave login out, or start it beside the case.")
+        return {name: getattr(identity, name) for name in ("hostname", "mac", "machine_id", "address")}
 
     def clones(self) -> Sequence[RemoteClone]:
         """Return the clones of this case, oldest first."""
@@ -338,6 +350,14 @@ class RemoteCase(Case):
     def experiment(self, *_asked: Any, **_options: Any) -> NoReturn:
         """Refuse: what a clone is told to do is said where it runs."""
         self._refuse("an experiment is made where the case is", "Run `workbench experiment` on the service's host.")
+
+    def segment(self, _name: str = "shared") -> NoReturn:
+        """Refuse: a service does not hand out what its clones sent."""
+        self._refuse("packets of segments are read where the case is", "Ask on the service's host.")
+
+    def segments(self) -> NoReturn:
+        """Refuse: a service does not hand out what its clones sent."""
+        self._refuse("segments are found where the case is", "Ask on the service's host.")
 
     def experiments(self) -> NoReturn:
         """Refuse: a service does not hand them out."""

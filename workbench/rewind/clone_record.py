@@ -17,14 +17,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UsageError, WorkbenchError
+from workbench.errors import UsageError
 from workbench.model import CaptureId
 from workbench.rewind.identity import told_identity
 from workbench.rewind.network import network_of
 from workbench.rewind.network_segment import Segment
 from workbench.store import CaseStore
 
-__all__ = ["CloneRecord", "clone_sockets", "describe", "find_clone", "list_clones"]
+__all__ = ["CloneRecord", "clone_sockets", "describe", "find_clone", "list_clones", "told_options"]
 
 _RECORD = "clone.json"
 _LARGEST = 1 << 16
@@ -35,7 +35,7 @@ _CAPTURE = re.compile(r"[0-9a-f]{64}")
 _END_OF_TIME = 1 << 63
 _LONG_START = 1e6
 """Seconds; no clone took longer to start."""
-_NONSENSE = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, OSError, WorkbenchError)
+_NONSENSE = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,6 @@ def _read(path: Path) -> CloneRecord:
         raise ValueError("the description is another clone's")
     if not _CAPTURE.fullmatch(told["capture"]):
         raise ValueError("a clone of no capture")
-    network = network_of(str(told.get("network", "none")))
     return CloneRecord(
         str(told["name"])[:_LONGEST],
         place.name,
@@ -139,13 +138,31 @@ def _read(path: Path) -> CloneRecord:
         str(clone_sockets(place.name)),
         int(_within(told["started_ns"], _END_OF_TIME)),
         float(_within(told["seconds"], _LONG_START)),
-        "mapped" if told.get("memory") == "mapped" else "written",
-        network,
-        Segment(place.parent.parent, told["segment"]).name if network == "shared" else "",
-        told_identity(told.get("identity", {})),
-        "now" if told.get("clock") == "now" else "kept",
-        str(told.get("thaw", ""))[:500],
+        **told_options(told),
     )
+
+
+def told_options(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what somebody tells of how a clone was started, as fields of its record; an older one told less.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        If no clone could have been started so.
+    """
+    try:
+        network = network_of(str(told.get("network", "none")))
+        segment = Segment(Path(), told["segment"]).name if network == "shared" else ""
+    except UsageError as error:
+        raise ValueError(error.message) from error
+    return {
+        "memory": "mapped" if told.get("memory") == "mapped" else "written",
+        "network": network,
+        "segment": segment,
+        "identity": told_identity(told.get("identity", {})),
+        "clock": "now" if told.get("clock") == "now" else "kept",
+        "thaw": str(told.get("thaw", ""))[:500],
+    }
 
 
 def _told(path: Path) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def release(body: ReleaseBody, caller: Asking, service: ServiceOf) -> dict[str, 
 @router.post("/clones", status_code=202, response_model=CloneAnswer)
 def clone(body: CloneBody, caller: Asking, service: ServiceOf, response: Response) -> dict[str, Any]:
     """Start a clone of a moment."""
-    job = service.clone(caller, body.guest, body.target, body.network)
+    job = service.clone(caller, body.guest, body.target, body.options())
     response.headers["Location"] = f"/jobs/{job.id}"
     return {"job": job.plain()}
 

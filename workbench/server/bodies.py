@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from workbench.case import Identity
 from workbench.service.budget import BudgetState
 from workbench.service.configuration import GuestConfiguration, RetentionSettings
 from workbench.service.status import GuestStatus
@@ -296,12 +297,38 @@ class GuestList(BaseModel):
     guests: list[GuestTold]
 
 
+class IdentityBody(_Body):
+    """What is to be new in a clone: true for a value of our choice, a string for that one."""
+
+    hostname: bool | Annotated[str, Field(max_length=64)] = False
+    mac: bool | Annotated[str, Field(max_length=17)] = False
+    machine_id: bool | Annotated[str, Field(max_length=32)] = False
+    address: bool | Annotated[str, Field(max_length=18)] = False
+
+
 class CloneBody(_Body):
     """Start a clone of a moment."""
 
     guest: Guest
     target: When = "latest"
-    network: bool = False
+    network: bool | Literal["none", "as-guest", "shared"] = Field(
+        default="none",
+        description="Cut off (or false), as the guest has it (or true), or on a segment with other clones.",
+    )
+    segment: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="For shared.")
+    identity: Literal["new"] | IdentityBody | None = Field(default=None, description="Who it shall be; else its guest.")
+    clock: Literal["kept", "now"] = "kept"
+
+    @model_validator(mode="after")
+    def _is_on_its_segment(self) -> CloneBody:
+        if self.segment is not None and self.network != "shared":
+            raise ValueError("a segment is for a shared network: send network shared, or no segment")
+        return self
+
+    def options(self) -> dict[str, Any]:
+        """Return what `Moment.clone` takes."""
+        identity = Identity(**dict(self.identity)) if isinstance(self.identity, IdentityBody) else self.identity
+        return {"network": self.network, "segment": self.segment, "identity": identity, "clock": self.clock}
 
 
 class CloneTold(BaseModel):
@@ -312,6 +339,12 @@ class CloneTold(BaseModel):
     capture: str
     started_ns: int
     seconds: float
+    memory: str = "written"
+    network: str = "none"
+    segment: str = ""
+    identity: dict[str, str] = {}
+    clock: str = "kept"
+    thaw: str = ""
 
 
 class CloneAnswer(BaseModel):

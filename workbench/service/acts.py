@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as OutOfTimeError
 from functools import partial
 from typing import Any, Literal
@@ -168,8 +168,9 @@ class Acts(Looks):
             )
         target, identity = plan.target.id, plan.target.guest
         if mode == "test":
+            options = {"network": network}
             return self._job(
-                caller, "clone", identity, lambda progress: self._clone(identity, target, network, progress)
+                caller, "clone", identity, lambda progress: self._clone(identity, target, options, progress)
             )
         return self._job(
             caller,
@@ -179,8 +180,13 @@ class Acts(Looks):
             target=target,
         )
 
-    def clone(self, caller: Caller, guest: str, when: str, network: bool) -> Job:
+    def clone(self, caller: Caller, guest: str, when: str, options: Mapping[str, Any]) -> Job:
         """Begin to start a clone.
+
+        Parameters
+        ----------
+        options : mapping
+            Network, segment, identity and clock, as `Moment.clone` takes them.
 
         Raises
         ------
@@ -190,7 +196,7 @@ class Acts(Looks):
         with self.case() as case:
             moment = self._moment(case, when, guest)
         identity, target = moment.record.guest, moment.id
-        return self._job(caller, "clone", identity, lambda progress: self._clone(identity, target, network, progress))
+        return self._job(caller, "clone", identity, lambda progress: self._clone(identity, target, options, progress))
 
     def remove_clone(self, caller: Caller, name: str) -> None:
         """Destroy a clone.
@@ -208,9 +214,9 @@ class Acts(Looks):
             case.remove_clone(found.record.uuid)
         self._note(caller, "remove clone", "done", clone=found.name)
 
-    def _clone(self, guest: str, capture: str, network: bool, progress: Progress) -> dict[str, Any]:
+    def _clone(self, guest: str, capture: str, options: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         with self.case() as case:
-            clone = case.moment(f"id:{capture}", guest).clone(network=network, progress=progress)
+            clone = case.moment(f"id:{capture}", guest).clone(**options, progress=progress)
             record = clone.record
             return {"clone": clone.name, "uuid": record.uuid, "seconds": record.seconds, "thaw": record.thaw}
 

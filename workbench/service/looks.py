@@ -21,6 +21,12 @@ from workbench.service.status import GuestStatus
 
 __all__ = ["Looks"]
 
+_CLONE = (
+    *("name", "uuid", "capture", "started_ns", "seconds", "memory"),
+    *("network", "segment", "identity", "clock", "thaw"),
+)
+"""What is told of a clone; where its files lie is its host's own affair."""
+
 
 class Looks(Access):
     """The looking half of the service."""
@@ -94,9 +100,8 @@ class Looks(Access):
 
     def clones(self, caller: Caller) -> list[dict[str, Any]]:
         """Return the clones that the caller sees."""
-        names = ("name", "uuid", "capture", "started_ns", "seconds")
         with self.case() as case:
-            return [{name: getattr(each.record, name) for name in names} for each in self._clones(case, caller)]
+            return [{name: getattr(each.record, name) for name in _CLONE} for each in self._clones(case, caller)]
 
     @staticmethod
     def _clones(case: Case, caller: Caller) -> list[Clone]:
