@@ -17,6 +17,7 @@ from conftest import until
 from workbench.case import Case
 from workbench.service.chores import Chores
 from workbench.service.configuration import GuestConfiguration
+from workbench.service.leap import Leap
 from workbench.service.upkeep import Upkeep
 
 RECORDED = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
@@ -27,13 +28,15 @@ def case(tmp_path: Path) -> Path:
     return Path(shutil.copytree(RECORDED, tmp_path / "case", ignore=shutil.ignore_patterns("cache")))
 
 
-def keep(case: Path, *guests: GuestConfiguration, prune: float = 0.2, check: float = 0) -> tuple[Upkeep, list[str]]:
+def keep(
+    case: Path, *guests: GuestConfiguration, prune: float = 0.2, check: float = 0, leap: Leap | None = None
+) -> tuple[Upkeep, list[str]]:
     told: list[str] = []
 
     def note(what: str, result: str, _facts: dict[str, object]) -> None:
         told.append(f"{what} {result}")
 
-    made = Upkeep(Chores(case), lambda: guests, prune_every_s=prune, check_every_s=check, note=note)
+    made = Upkeep(Chores(case), lambda: guests, prune_every_s=prune, check_every_s=check, note=note, leap=leap)
     made.start()
     return made, told
 
@@ -55,6 +58,39 @@ def test_a_guest_is_pruned_to_its_retention_and_protected_captures_stay(case: Pa
         assert marked <= left
         assert len(left) == before - upkeep.state.dropped
         assert not opened.check()
+
+
+def test_a_clock_that_was_set_forward_prunes_nothing_for_a_day(case: Path) -> None:
+    with Case(case) as opened:
+        name, before = opened.guest().name, len(opened.timeline())
+    now, offset = [0], [0]
+    leap = Leap(wall=lambda: now[0] + offset[0], boot=lambda: now[0])
+    offset[0] = 10 * 365 * 86_400 * 10**9
+    tiers = {"tiers": [{"every": "1h", "for": "3h"}]}
+    upkeep, told = keep(case, GuestConfiguration.model_validate({"guest": name, "retention": tiers}), leap=leap)
+    try:
+        until(lambda: "was set forward" in upkeep.state.error)
+        with Case(case) as opened:
+            assert len(opened.timeline()) == before
+        assert upkeep.state.pruned_ns is None
+        now[0] += 2 * 86_400 * 10**9
+        until(lambda: told)
+        assert upkeep.state.error == ""
+    finally:
+        upkeep.end()
+
+
+def test_only_a_leap_forward_is_one() -> None:
+    now, offset = [0], [0]
+    leap = Leap(wall=lambda: now[0] + offset[0], boot=lambda: now[0])
+    for step in (60, -7_200, 7_000, 300):  # corrections, one that is set back, and put right
+        offset[0] += step * 10**9
+        now[0] += 3_600 * 10**9
+        assert leap.seconds() == 0
+    offset[0] += 7_200 * 10**9
+    assert leap.seconds() > 3_600
+    offset[0] -= 7_200 * 10**9
+    assert leap.seconds() == 0
 
 
 def test_a_guest_without_a_retention_keeps_everything(case: Path) -> None:

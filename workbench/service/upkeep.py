@@ -1,6 +1,6 @@
 """Upkeep of the case by the clock: pruning to each guest's retention, and checking all of it (`service.chores`).
 
-Refuses to prune a guest without a retention.
+Refuses to prune a guest without a retention, and by a clock that was just set forward.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from workbench.errors import WorkbenchError
 from workbench.service.chores import Chores
 from workbench.service.configuration import GuestConfiguration
+from workbench.service.leap import Leap
 
 __all__ = ["Upkeep", "UpkeepState"]
 
@@ -62,6 +63,8 @@ class Upkeep:
         Seconds between; no checks for 0.
     note : callable
         Hears what was done, its result, and facts.
+    leap : Leap, optional
+        Watches the clock by which captures are old.
     """
 
     def __init__(
@@ -72,9 +75,11 @@ class Upkeep:
         prune_every_s: float,
         check_every_s: float,
         note: Note,
+        leap: Leap | None = None,
     ) -> None:
         self.state = UpkeepState()
         self._chores, self._guests, self._note = chores, guests, note
+        self._leap = leap or Leap()
         self._every = {"prune": prune_every_s, "check": check_every_s}
         self._stop = threading.Event()
         self._counting = threading.Lock()
@@ -106,6 +111,10 @@ class Upkeep:
             due[what] = time.monotonic() + self._every[what]
 
     def _prune(self) -> None:
+        leapt = self._leap.seconds()
+        if leapt:
+            self._said("prune", f"the host's clock was set forward by {leapt:.0f} s: nothing is pruned by it for a day")
+            return
         over, wrong = 0, ""
         for each in self._guests():
             if not each.retention.tiers or self._stop.is_set():
