@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,37 @@ def test_a_clone_that_stands_is_thawed_when_it_goes_on(guest: DemoGuest, case: C
         clone.resume()
         assert clone.record.thaw == "thawed"
         assert_healthy_clone(clone, guest)
+
+
+def test_a_clone_that_is_advanced_is_thawed_first(guest: DemoGuest, case: Case, recording: Recording) -> None:
+    with frozen_moment(case, recording).clone(run=False) as clone:
+        clone.advance(0.2)
+        assert (clone.record.thaw, clone.running) == ("thawed", False)
+        clone.resume()
+        assert_healthy_clone(clone, guest)
+
+
+KILLED = """
+import os, signal, sys
+from workbench.case import Case
+from workbench.rewind import clone
+clone.thaw_moment = lambda *_words: os.kill(os.getpid(), signal.SIGKILL)
+with Case(sys.argv[1]) as case:
+    case.moment("id:" + sys.argv[2]).clone()
+"""
+
+
+def test_a_clone_whose_maker_was_killed_before_it_was_thawed_says_so_and_is_thawed_by_the_next_command(
+    case: Case, recording: Recording
+) -> None:
+    moment = frozen_moment(case, recording)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(case.path), moment.id], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (clone,) = case.clones()
+    with clone:
+        assert (clone.running, clone.record.thaw) == (True, "not yet: it stands still")
+        assert clone.run("echo written >/root/after && sync; cat /root/after", how="agent").text == "written\n"
+        assert [each.record.thaw for each in case.clones()] == ["thawed"]
 
 
 def test_a_guest_rewound_in_place_is_thawed_and_writes(guest: DemoGuest, case: Case, recording: Recording) -> None:

@@ -18,6 +18,7 @@ from workbench.guest.picture import screenshot
 from workbench.inside.doors import InsideOfClone
 from workbench.progress import Progress, silent
 from workbench.rewind.clone import CloneRecord
+from workbench.rewind.clone_record import describe
 from workbench.rewind.thawing import NOT_YET, THAWED, thaw_moment
 from workbench.timeline.forks import fork_mark
 
@@ -92,14 +93,47 @@ class Clone(InsideOfClone):
             If it does not run, or runs frozen.
         """
         steps.resume(self.guest)
-        if self.record.thaw == NOT_YET:
-            told = thaw_moment(self.guest, self.case.store.record(self.record.capture))
-            self.record = replace(self.record, thaw=told)
-            if told != THAWED:
-                raise GuestError(f"{self.name} runs, but its file systems are {told}")
+        self._thaw()
+
+    def ready(self) -> Guest:
+        """Return the running domain for something that is to be done inside it, thawed where it came up frozen.
+
+        Also where the process that started it was killed before it could.
+
+        Raises
+        ------
+        GuestError
+            If it runs frozen.
+        """
+        found = self.guest
+        if self.record.thaw == NOT_YET and found.is_running():
+            self._thaw()
+        return found
+
+    def _thaw(self) -> None:
+        if self.record.thaw != NOT_YET:
+            return
+        told = thaw_moment(self.guest, self.case.store.record(self.record.capture))
+        if told != THAWED:
+            raise GuestError(
+                f"{self.name} runs, but its file systems are {told}", cure="See whether its guest agent runs"
+            )
+        self.record = replace(self.record, thaw=told)
+        describe(self.record)
 
     def advance(self, seconds: float, stop: threading.Event | None = None) -> float:
-        """Let it run for some seconds, at most a day, then pause it; return how many it ran. `stop` ends it early."""
+        """Let it run for some seconds, at most a day, then pause it; return how many it ran. `stop` ends it early.
+
+        File systems that came up frozen are thawed first, which is not counted.
+
+        Raises
+        ------
+        GuestError
+            If it does not run, or runs frozen.
+        UsageError
+        """
+        if self.record.thaw == NOT_YET:
+            self.resume()
         return steps.advance(self.guest, seconds, stop)
 
     def capture(self, reason: str = "", *, mark: str | None = None, progress: Progress = silent) -> Moment:

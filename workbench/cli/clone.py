@@ -138,6 +138,11 @@ def run_list(arguments: argparse.Namespace, output: Output) -> int:
         *(Column("network"), Column("who", wraps=True), Column("clock"), Column("on", wraps=True)),
     )
     output.table(columns, [_row(clone) for clone in clones])
+    for clone in clones:
+        if clone.record.thaw not in ("", "thawed"):
+            output.say(
+                f"{inert(clone.name)}: its file systems came up frozen; thawed: {inert(clone.record.thaw, 1000)}."
+            )
     return 0
 
 

@@ -37,6 +37,10 @@ class InsideOfClone:
         """Stop its CPUs."""
         raise NotImplementedError
 
+    def ready(self) -> Guest:
+        """Return the running domain for something that is to be done inside it."""
+        return self.guest
+
     def run(
         self,
         cmd: str | Sequence[str],
@@ -75,7 +79,7 @@ class InsideOfClone:
             If it stopped answering.
         UsageError
         """
-        return run_in(self.guest, cmd, timeout=timeout, stdin=stdin, how=how, max_output=max_output, login=login)
+        return run_in(self.ready(), cmd, timeout=timeout, stdin=stdin, how=how, max_output=max_output, login=login)
 
     def put(
         self,
@@ -123,7 +127,7 @@ class InsideOfClone:
         return get_file(self._runner(timeout, how, login), path, max_bytes)
 
     def _runner(self, timeout: float, how: How | None, login: Login | None) -> _Runner:
-        return _Runner(self.guest, timeout, how, login)
+        return _Runner(self.ready(), timeout, how, login)
 
     def wait_for(
         self, pattern: str | re.Pattern[str], *, timeout: float = 60, since: Literal["start", "now"] = "start"

@@ -90,6 +90,8 @@ def start_clone(
     record = _planned(hypervisor, store, view, name)
     change = plan_change(identity, clock, view.region(XML).open().read().decode(), shared=wanted == "shared")
     record = replace(record, network=wanted, segment=segment or "shared" if wanted == "shared" else "", clock=clock)
+    frozen = NOT_YET if comes_up_frozen(view.record) else ""
+    record = replace(record, thaw=frozen)  # what holds should we be killed before it is thawed
     Path(record.sockets).mkdir(mode=0o711)  # an error where somebody made it before us
     with _no_files_on_error(record), _segment(hypervisor, store, record, view) as keeper:
         disks = _make_disks(store, view, Path(record.directory))
@@ -104,7 +106,7 @@ def start_clone(
             if change or run:
                 told, thawed = _run(guest, view, change, links, _addresses(store, record.segment))
             else:
-                told, thawed = {}, NOT_YET if comes_up_frozen(view.record) else ""
+                told, thawed = {}, frozen
             if not run and change:
                 pause(guest)
             record = replace(record, seconds=time.monotonic() - began, memory=memory, identity=told, thaw=thawed)
