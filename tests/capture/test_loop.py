@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from workbench.capture.quiesce import Quiesce
 from workbench.capture.schedule import CaptureLoop, Tick
 from workbench.case import Case
 from workbench.demo import DemoGuest
-from workbench.errors import CaptureError, GuestGoneError, UsageError, WorkbenchError
+from workbench.errors import CaptureError, GuestGoneError, HypervisorLostError, UsageError, WorkbenchError
 from workbench.model import CaptureId, CaptureMode, CaptureRecord, GuestId
 
 
@@ -24,7 +25,9 @@ class Session:
         self.error = error
         self.taken: list[tuple[CaptureMode, str, dict[str, Any]]] = []
 
-    def capture(self, mode: CaptureMode, reason: str, *, extra_facts: dict[str, Any]) -> CaptureRecord:
+    def capture(
+        self, mode: CaptureMode, reason: str, *, extra_facts: dict[str, Any], quiesce: Quiesce | None = None
+    ) -> CaptureRecord:
         time.sleep(self.seconds)
         if self.error is not None:
             raise self.error
@@ -107,9 +110,10 @@ def test_ten_failures_in_a_row_end_it_and_one_does_not() -> None:
     assert [str(tick.error) for tick in ticks] == ["planted"] * 9
 
 
-def test_a_guest_that_is_gone_ends_it_at_once() -> None:
-    with pytest.raises(GuestGoneError):
-        run_for(Session(error=GuestGoneError("gone")), 0.2, 50)
+@pytest.mark.parametrize("kind", [GuestGoneError, HypervisorLostError])
+def test_a_guest_or_a_libvirt_that_is_gone_ends_it_at_once(kind: type[WorkbenchError]) -> None:
+    with pytest.raises(kind):
+        run_for(Session(error=kind("gone")), 0.2, 50)
 
 
 @pytest.mark.parametrize("interval", [0.0, -1.0, 0.1, 1e9, float("nan")])
