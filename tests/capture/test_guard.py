@@ -16,6 +16,8 @@ from truth import RECORDER, eventually, nothing_left, standing
 from workbench.case import Case
 from workbench.demo import DemoGuest
 from workbench.errors import CaptureError, GuestBusyError
+from workbench.guest.claim import Claim
+from workbench.guest.leftovers import sweep
 
 
 def test_without_its_guard_nothing_is_paused(guest: DemoGuest, case: Case) -> None:
@@ -84,6 +86,31 @@ def test_a_process_hung_in_a_rewind_is_killed_before_the_recovery_runs(
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert nothing_left(guest, case)
+
+
+def test_a_recovery_that_fails_is_run_again_and_nobody_begins_before_it(
+    guest: DemoGuest, case: Case, tmp_path: Path
+) -> None:
+    told, live = tmp_path / "told", case.hypervisor.guest(guest.name)
+    script = f"file = open({str(told)!r}, 'a'); file.write('tried '); raise SystemExit(file.tell() < 10)"
+    with hanging(case, guest, 60, sys.executable, "-c", script) as process:
+        assert eventually(told.exists, 5), "the recovery did not run"
+        with pytest.raises(GuestBusyError):
+            Claim(live.id, guest.name)
+        assert eventually(lambda: told.read_text() == "tried tried ", 10), told.read_text()
+        process.wait()
+    live.monitor.execute("cont")
+    assert eventually(lambda: not claimed(live.id), 10), "the guard keeps the claim"
+    sweep(live.monitor)
+    assert nothing_left(guest, case)
+
+
+def claimed(uuid: str) -> bool:
+    try:
+        Claim(uuid, uuid).close()
+    except GuestBusyError:
+        return True
+    return False
 
 
 def test_somebody_elses_pause_is_left_alone(guest: DemoGuest, case: Case) -> None:
