@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -91,9 +92,10 @@ def keep_disk(store: CaseStore, replay: Replay) -> CaptureRecord:
         disk = _flat_disk(replay, Path(place))
         if disk is None:
             raise UsageError("the recording has no disk", recording=found.id, cure="Record a machine with a disk.")
+        writer.move_to(None)  # so what is a hole is zeros
         layout = RegionSpec(LAYOUT, RegionKind.STATE, 0, PAGE)
         with writer.begin([_disk_spec(disk), layout]) as transaction:
-            _put_disk(transaction, disk)
+            _put_disk(transaction, disk, sparse=True)
             transaction.put_stream(LAYOUT, b"{}")
             return transaction.commit(time_ns=_instant(replay), mode=CaptureMode.MANUAL, reason="", facts={})
 
@@ -134,22 +136,36 @@ def _put(transaction: Transaction, memory: MemoryMap, reader: MemoryReader, disk
     return 0 if disk is None else _put_disk(transaction, disk)
 
 
-def _put_disk(transaction: Transaction, disk: Path) -> int:
+def _put_disk(transaction: Transaction, disk: Path, *, sparse: bool = False) -> int:
     clusters = 0
-    for indices, blocks in _clusters(disk):
-        transaction.put("disk:vda", indices, blocks)
-        clusters += len(indices)
+    with disk.open("rb") as file:
+        for start, end in _data(file) if sparse else [(0, disk.stat().st_size)]:
+            for indices, blocks in _clusters(file, start, end):
+                transaction.put("disk:vda", indices, blocks)
+                clusters += len(indices)
     return clusters
 
 
-def _clusters(disk: Path) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    at = 0
-    with disk.open("rb") as file:
-        while data := file.read(_BATCH * CLUSTER):
-            blocks = np.zeros((-(-len(data) // CLUSTER), CLUSTER), np.uint8)
-            blocks.reshape(-1)[: len(data)] = np.frombuffer(data, np.uint8)
-            yield np.arange(at, at + len(blocks)), blocks
-            at += len(blocks)
+def _data(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Yield where a sparse file has data, in whole clusters, none twice."""
+    end = 0
+    while True:
+        try:
+            data = os.lseek(file.fileno(), end, os.SEEK_DATA)
+        except OSError:  # no data any more
+            return
+        start = data // CLUSTER * CLUSTER
+        end = -(-os.lseek(file.fileno(), data, os.SEEK_HOLE) // CLUSTER) * CLUSTER
+        yield start, end
+
+
+def _clusters(file: BinaryIO, start: int, end: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    for offset in range(start, end, _BATCH * CLUSTER):
+        file.seek(offset)
+        data = file.read(min(_BATCH * CLUSTER, end - offset))
+        blocks = np.zeros((-(-len(data) // CLUSTER), CLUSTER), np.uint8)
+        blocks.reshape(-1)[: len(data)] = np.frombuffer(data, np.uint8)
+        yield np.arange(offset // CLUSTER, offset // CLUSTER + len(blocks)), blocks
 
 
 def _device_state(replay: Replay) -> tuple[bytes, str]:

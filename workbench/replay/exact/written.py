@@ -76,20 +76,30 @@ class FileWrite:
 
 
 class _Look:
-    """What the disk has of one file; asked anew only when the disk took a write since."""
+    """What the disk has of one file; asked anew only when the disk took a write that no earlier replay was asked at."""
 
     def __init__(self, case: Any, path: str) -> None:
         self.case, self.path = case, path
-        self._known: dict[tuple[Path, int], FileState] = {}
+        self._known: dict[int, FileState] = {}
+        self._counts: dict[int, int] = {}
+        self._run, self._base = Path(), 0
 
     def __call__(self, replay: Replay) -> FileState | None:
         if not disk_is_quiet(replay.qemu):
             return None
-        point = replay.run, _writes(replay)
-        if point not in self._known:
+        writes = self._count(replay)
+        if writes not in self._known:
             record = keep_disk(self.case.store, replay)
-            self._known[point] = _state(self.case.moment(record.id, replay.description.id), self.path)
-        return self._known[point]
+            self._known[writes] = _state(self.case.moment(record.id, replay.description.id), self.path)
+        return self._known[writes]
+
+    def _count(self, replay: Replay) -> int:
+        """Return the writes since the first replay began: a later one begins where an earlier was asked."""
+        here = replay.icount
+        if replay.run != self._run:
+            self._run, self._base = replay.run, self._counts.get(here, 0) - _writes(replay)
+        self._counts[here] = self._base + _writes(replay)
+        return self._counts[here]
 
 
 def _writes(replay: Replay) -> int:
