@@ -22,9 +22,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "experiment",
         parents=[common],
         help="A against B in clones of one moment",
-        description="Start clones of a moment, make each a variant, let all do the same work, and compare. The guest "
-        "is not touched, and the clones are gone at the end; a run that fails or hangs is a result. 3 runs of each "
-        "variant can give no p below 0.1, 5 none below 0.008.",
+        description="Start clones of a moment, make each a variant, let all do the same work, and compare.\n"
+        "The guest is not touched; the clones are gone at the end. A run that fails or hangs is a result.\n"
+        "3 runs of each variant can give no p below 0.1, 5 none below 0.008.",
         epilog=examples(
             "workbench experiment -5m --variant patched=fix.sh --measure 'errors=wc -l </tmp/e' -o ab.html",
             "workbench experiment before:upgrade --variant new=upgrade.sh --workload 'make -C /srv test' --repeats 7",
