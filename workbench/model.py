@@ -13,6 +13,7 @@ from typing import Any, NewType
 __all__ = [
     "CLUSTER",
     "PAGE",
+    "REWIND",
     "CaptureId",
     "CaptureMode",
     "CaptureRecord",
@@ -31,6 +32,9 @@ PAGE = 4096
 
 CLUSTER = 65536
 """Bytes of a disk block: one cluster, the granularity of QEMU's dirty bitmap."""
+
+REWIND = "rewind"
+"""The kind of the marks that say where a guest was taken to; their times are in one order with those of captures."""
 
 CaptureId = NewType("CaptureId", str)
 """64 hexadecimal digits: BLAKE3-256 of the capture's canonical record."""

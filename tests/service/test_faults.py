@@ -28,7 +28,8 @@ from stepped_clock import SteppedClock
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
-from workbench.errors import HypervisorLostError
+from workbench.errors import GuestBusyError, HypervisorLostError
+from workbench.guest.claim import Claim
 from workbench.guest.leftovers import find_leftovers
 from workbench.guest.process import find_qemu
 from workbench.guest.reach import Reach
@@ -77,6 +78,31 @@ def test_a_guest_whose_libvirt_dies_in_a_pause_goes_on_with_the_next_daemon(
         until(lambda: reach.guest().is_running())
         until(lambda: find_leftovers(reach.guest().monitor) == [])
     assert kept.run("echo well").stdout == "well\n"
+
+
+def test_a_guard_waits_for_no_libvirt_where_the_guest_ended_too(
+    daemon: OwnDaemon, demo_image: DemoImage, tmp_path: Path, public_directory: Path
+) -> None:
+    spec = DemoSpec(f"both-{os.getpid()}", memory_mib=128)
+    guest = DemoGuest.boot(spec, daemon.uri, public_directory / "guest", image=demo_image)
+    uuid, pid = guest.domain.UUIDString(), find_qemu(guest.domain.UUIDString(), guest.name)
+    with Case.create(tmp_path / "case", uri=daemon.uri) as case:
+        recording = case.record(guest.name)
+        with pytest.raises(HypervisorLostError), recording, recording.session.pause():
+            daemon.kill()
+    with pytest.raises(GuestBusyError):
+        Claim(uuid, guest.name)  # the guard has it, and waits
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: is_free(uuid))
+    guest.supervisor.close()
+    daemon.start()
+
+
+def is_free(uuid: str) -> bool:
+    with contextlib.suppress(GuestBusyError):
+        Claim(uuid, uuid).close()
+        return True
+    return False
 
 
 def test_a_session_that_loses_libvirt_in_a_pause_leaves_the_guest_to_its_guard(

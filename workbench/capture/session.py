@@ -48,11 +48,19 @@ from workbench.guest.memory import read_memory_map
 from workbench.guest.reader import open_reader
 from workbench.guest.stream import with_configuration
 from workbench.guest.tracker import open_tracker
-from workbench.model import CLUSTER, PAGE, CaptureId, CaptureMode, CaptureRecord, RegionKind, RegionSpec
+from workbench.model import (
+    CLUSTER,
+    PAGE,
+    REWIND,
+    CaptureId,
+    CaptureMode,
+    CaptureRecord,
+    RegionKind,
+    RegionSpec,
+)
 from workbench.progress import Progress, ProgressEvent, silent
 from workbench.store import CaseStore, Transaction
 from workbench.store.local import os_errors
-from workbench.timeline.current import last_rewind
 
 __all__ = ["DEVICES", "LAYOUT", "STATE_REGIONS", "XML", "CaptureSession", "Prepared", "Taken"]
 
@@ -155,8 +163,8 @@ class CaptureSession:
         self.writer = stack.enter_context(self.store.writer(self.guest.id))
         known = self.store.captures(self.guest.id)
         self.writer.move_to(parent or (known[-1].id if known else None))
-        mark = last_rewind(self.store, self.guest.id)
-        self.clock = SeriesClock(max([-1, *(each.time_ns for each in (*known[-1:], mark) if each is not None)]))
+        rewinds = [mark.time_ns for mark in self.store.marks(self.guest.id) if mark.kind == REWIND]
+        self.clock = SeriesClock(max([-1, *(each.time_ns for each in known[-1:]), *rewinds]))
         self.guard = Guard(self.guest, claim)
         stack.callback(self.guard.close)
         self._freezer = Freezer(self.guest, self.guard)

@@ -55,20 +55,26 @@ class Reach:
         with self._lock:
             if self._hypervisor is None or not _lives(self._hypervisor):
                 self.close()
-                self._hypervisor = Hypervisor(self._uri)
-                self._guest = self._find(self._hypervisor)
+                try:
+                    self._hypervisor = Hypervisor(self._uri)
+                    self._guest = self._hypervisor.guest(self._uuid)
+                except GuestError as error:
+                    self.close()
+                    raise self._unless_gone(error) from error
             return self._guest
 
-    def _find(self, hypervisor: Hypervisor) -> Guest:
-        try:
-            return hypervisor.guest(self._uuid)
-        except GuestNotFoundError as error:
-            self.close()
-            find_qemu(self._uuid, self._uuid)
-            raise HypervisorLostError("libvirt does not know a guest whose QEMU is there", uuid=self._uuid) from error
-        except GuestError:
-            self.close()
-            raise
+    def _unless_gone(self, error: GuestError) -> GuestError:
+        """Return what is to be raised where the guest's QEMU is there.
+
+        Raises
+        ------
+        GuestGoneError
+            If it is not, so that nobody waits for a libvirt that has nothing to tell any more.
+        """
+        find_qemu(self._uuid, self._uuid)
+        if isinstance(error, GuestNotFoundError):
+            return HypervisorLostError("libvirt does not know a guest whose QEMU is there", uuid=self._uuid)
+        return error
 
     def close(self) -> None:
         """Give the connection back; the guest can be asked for again."""

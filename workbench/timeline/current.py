@@ -6,13 +6,10 @@ capture belongs. Refuses to look at the guest.
 
 from __future__ import annotations
 
-from workbench.model import CaptureId, GuestId, Mark
+from workbench.model import REWIND, CaptureId, GuestId, Mark
 from workbench.store import CaseStore
 
 __all__ = ["REWIND", "current_capture", "last_rewind"]
-
-REWIND = "rewind"
-
 
 def last_rewind(store: CaseStore, guest: GuestId) -> Mark | None:
     """Return the newest rewind mark of a guest, if there is one; a mark of a capture that is gone counts for none."""
