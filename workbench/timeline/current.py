@@ -11,6 +11,7 @@ from workbench.store import CaseStore
 
 __all__ = ["REWIND", "current_capture", "last_rewind"]
 
+
 def last_rewind(store: CaseStore, guest: GuestId) -> Mark | None:
     """Return the newest rewind mark of a guest, if there is one; a mark of a capture that is gone counts for none."""
     known = {each.id for each in store.captures(guest)}
