@@ -13,7 +13,7 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
@@ -139,6 +139,7 @@ class CaptureSession:
         self.progress = progress
         self.audit = audit
         self.quiesce = quiesce
+        self.as_found: Callable[[str], str] = str  # takes what we changed in the guest's description out of it
         self._prefer = tracker
         self._stack = contextlib.ExitStack()
         self._fresh = True  # the head has not been compared with the guest yet
@@ -466,7 +467,7 @@ class CaptureSession:
             **self._host,
         }
         transaction.put_stream(DEVICES, with_configuration(devices, machine))
-        transaction.put_stream(XML, self.guest.xml(migratable=True).encode())
+        transaction.put_stream(XML, self.as_found(self.guest.xml(migratable=True)).encode())
         transaction.put_stream(LAYOUT, json.dumps(layout, sort_keys=True).encode())
 
     def _put_disk(self, transaction: Transaction, target: BackupTarget) -> int:

@@ -52,6 +52,12 @@ class DemoSpec:
         Whether there is a virtio random number generator.
     agent : bool
         Whether there is the channel on which QEMU's guest agent answers; it is in the image and starts by itself.
+    panic : bool
+        Whether there is the device by which the kernel tells the host of its panic.
+    on_crash : str
+        What libvirt does then.
+    watchdog : str
+        What a watchdog (i6300esb, for which the guest has no driver) does when it fires; "" for none.
     accel : {"auto", "tcg", "kvm"}
         "auto" takes KVM where a trial boot shows that it works.
     cpu : str
@@ -74,6 +80,9 @@ class DemoSpec:
     balloon: bool = True
     rng: bool = True
     agent: bool = False
+    panic: bool = False
+    on_crash: Literal["destroy", "restart", "preserve"] = "destroy"
+    watchdog: Literal["", "reset", "poweroff", "shutdown", "none", "inject-nmi", "pause"] = ""
     accel: Literal["auto", "tcg", "kvm"] = "auto"
     cpu: str = "default"
     cache: str = "writeback"
@@ -183,7 +192,7 @@ def domain_xml(spec: DemoSpec, image: DemoImage, directory: Path, accel: Literal
   <clock offset='utc'/>
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>restart</on_reboot>
-  <on_crash>destroy</on_crash>
+  <on_crash>{spec.on_crash}</on_crash>
   <devices>
 {_disks(spec, image, directory)}
     <serial type='pty'><log file={quoteattr(str(console_log(directory)))} append='off'/><target port='0'/></serial>
@@ -240,6 +249,10 @@ def _optional_devices(spec: DemoSpec) -> str:
         lines.append("    <interface type='user'><model type='virtio'/></interface>")
     if spec.agent:
         lines.append(f"    <channel type='unix'><target type='virtio' name='{AGENT_PORT}'/></channel>")
+    if spec.panic:
+        lines.append("    <panic model='isa'/>")
+    if spec.watchdog:
+        lines.append(f"    <watchdog model='i6300esb' action='{spec.watchdog}'/>")
     if spec.rng:
         lines.append("    <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>")
     return "\n".join(lines)

@@ -84,6 +84,7 @@ class Acts(Looks):
     def _triggered(self, keeper: Keeper, event: Event) -> None:
         """Take what a trigger source of a guest saw, in its keeper's thread; nobody waits for what comes of it."""
         if "event" not in keeper.configuration.modes or not self._decide(keeper, event).passes:
+            keeper.let_go(event)
             return
         guest = keeper.configuration.guest
         self.audit.add(f"trigger:{event.source}", "event", "asked", guest=guest, name=event.name, reason=event.reason)
@@ -98,7 +99,8 @@ class Acts(Looks):
 
     @staticmethod
     def _send(keeper: Keeper, event: Event) -> Any:
-        return keeper.ask(do="event", source=event.source, name=event.name, reason=event.reason, time_ns=event.time_ns)
+        told = {"source": event.source, "name": event.name, "reason": event.reason, "time_ns": event.time_ns}
+        return keeper.ask(do="event", held=bool(event.facts.get("held")), **told)
 
     def mark(self, caller: Caller, guest: str, when: str, name: str, *, kind: str, note: str) -> Mark:
         """Name a moment.

@@ -132,16 +132,32 @@ class IncrementSettings(_Strict):
 
 
 class TriggerSettings(_Strict):
-    """What asks for captures by itself."""
+    """What asks for captures by itself.
+
+    Attributes
+    ----------
+    hold : bool
+        Hold the guest at a panic or when its watchdog fires, until it was captured; needs `events`.
+    hold_s : float
+        After so many seconds it is let go, whatever happens.
+    """
 
     channel: bool = True
     events: bool = True
     console: dict[Name, Annotated[str, Field(max_length=500)]] | None = None
     thresholds: tuple[ThresholdSettings, ...] = Field(default=(), max_length=20)
+    hold: bool = False
+    hold_s: float = Field(default=30.0, ge=1, le=600)
     alerts: AlertRules = AlertRules()
     increments: IncrementSettings = IncrementSettings()
     look_back_s: float = Field(default=10.0, ge=0, le=3_600)
     gate: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _can_hold(self) -> TriggerSettings:
+        if self.hold and not self.events:
+            raise ValueError("hold needs events: it is they that ask for the capture")
+        return self
 
     @field_validator("console")
     @classmethod

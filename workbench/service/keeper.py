@@ -183,6 +183,11 @@ class Keeper:
             self._give_up("the recorder ended")
         return future
 
+    def let_go(self, event: Event) -> None:
+        """Let the guest go that is held for an event which nothing is captured for."""
+        if event.facts.get("held"):
+            self._send(do="let_go")
+
     def require_recording(self) -> None:
         """Make sure that a recorder can take orders.
 
@@ -342,6 +347,8 @@ class Keeper:
                     future.set_result(message)
         elif "event" in message:
             self._saw(self, Event(**message["event"]))
+        elif "holds" in message:
+            self.tally.holding(message["holds"], str(message["why"]))
         elif message.get("state") == "recording":
             self._say("recording", "")
 

@@ -18,10 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench.capture.holding.client import Holding
 from workbench.capture.schedule import CaptureLoop, Tick
 from workbench.capture.triggers.event import Event
 from workbench.case import Case, Quiesce, Recording, Rewound
-from workbench.errors import WorkbenchError
+from workbench.errors import GuestError, WorkbenchError
 from workbench.model import CaptureId, CaptureMode
 from workbench.progress import ProgressEvent
 from workbench.service.lookback import mark_before, mark_name
@@ -75,6 +76,7 @@ class _Recorder:
         self._last_ns = 0
         self._turns = 0
         self._cpu = 0.0
+        self._holding: Holding | None = None
 
     def run(self) -> None:
         order = self._order
@@ -89,12 +91,36 @@ class _Recorder:
             self._loop = CaptureLoop(it.session, order.interval_s)
             threading.Thread(target=self._listen, name="orders", daemon=True).start()
             self._channel.send(state="recording")
-            with watching(order.connect, order.guest, order.triggers, lambda: self._dirty, self._saw):
-                self._loop.run(self._heard)
+            try:
+                self._hold()
+                with watching(order.connect, order.guest, order.triggers, lambda: self._dirty, self._saw):
+                    self._loop.run(self._heard)
+            finally:
+                self._unhold()
 
     def _wish(self) -> Quiesce:
         asked = self._order.quiesce
         return Quiesce(float(asked.get("timeout_s", 2.0)), required=bool(asked.get("required")))
+
+    def _hold(self) -> None:
+        """Have the guest held at what would lose its state, where that is asked for; that it cannot be is told."""
+        asked = self._order.triggers
+        if not asked.get("hold"):
+            return
+        try:
+            holding = Holding(self._order.connect, self._order.guest, float(asked["hold_s"]))
+        except GuestError as error:
+            self._channel.send(holds={}, why=error.message)
+            return
+        self._holding, fates = holding, holding.fates
+        self._recording.session.as_found = holding.as_found
+        self._channel.send(holds={"panic": fates.panic, "watchdog": fates.watchdog}, why=fates.why_not)
+
+    def _unhold(self) -> None:
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            self._recording.session.as_found = str
+            holding.close()
 
     # Orders, in a thread of their own.
 
@@ -122,6 +148,14 @@ class _Recorder:
         event = Event(message["source"], message["name"], message["reason"], int(message["time_ns"]))
         self._request(message, CaptureMode.EVENT, event.reason, mark_name(event), event)
 
+    def _do_let_go(self, _message: dict[str, Any]) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        holding = self._holding
+        if holding is not None:
+            holding.let_go()
+
     def _do_rewind(self, message: dict[str, Any]) -> None:
         self._loop.call(lambda: self._rewind(message))
 
@@ -135,9 +169,13 @@ class _Recorder:
         quiesce: Quiesce | None = None,
     ) -> None:
         def told(tick: Tick) -> None:
-            if event is not None and tick.record is not None:
-                self._look_back(event, tick.record.id)
-            self._answer(message, tick)
+            try:
+                if event is not None and tick.record is not None:
+                    self._look_back(event, tick.record.id)
+                self._answer(message, tick)
+            finally:
+                if message.get("held"):
+                    self._let_go()
 
         self._loop.request(mode, reason, mark, told, quiesce=quiesce)
 
@@ -149,6 +187,7 @@ class _Recorder:
 
     def _rewind(self, message: dict[str, Any]) -> None:
         recording, case = self._recording, self._recording.case
+        self._unhold()  # what a rewind starts anew is described as the guest was found
         try:
             if message["to"] is None:
                 plan = case.plan_undo(recording.guest.id)
@@ -159,10 +198,14 @@ class _Recorder:
             self._channel.send(answer=message["id"], error=tell_error(error))
             if "restarted" in error.facts:
                 self._loop.stop()
+            else:
+                self._hold()
             return
         self._channel.send(answer=message["id"], rewound=_rewound(done))
         if done.how != "in place":  # the session's QEMU is gone
             self._loop.stop()
+        else:
+            self._hold()
 
     def _answer(self, message: dict[str, Any], tick: Tick) -> None:
         if tick.record is None:
@@ -183,6 +226,12 @@ class _Recorder:
                 time.sleep(_BEAT_S)
 
     def _saw(self, event: Event) -> None:
+        holding = self._holding
+        if holding is not None and event.source == "qemu":
+            if event.name == "watchdog-pause" and holding.holds("watchdog"):
+                return  # the pause is ours
+            if holding.holds(event.name):
+                event.facts["held"] = True
         with contextlib.suppress(OSError):
             self._channel.send(event=asdict(event))
 

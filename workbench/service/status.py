@@ -70,6 +70,10 @@ class GuestStatus:
         How far the times of captures are ahead of the host's clock, which was set back.
     held_back : dict of str to int
         Events of triggers that were held back, by reason.
+    holds : dict of str to str
+        What the guest is held for until it was captured ("panic", "watchdog"), and what comes after; "" where not.
+    holds_why : str
+        Why it cannot be held, where that was asked for.
     increments : IncrementState
         How looking at increments goes.
     """
@@ -105,6 +109,8 @@ class GuestStatus:
     write_bytes_s: float | None = None
     clock_ahead_s: float = 0.0
     held_back: dict[str, int] = field(default_factory=dict)
+    holds: dict[str, str] = field(default_factory=dict)
+    holds_why: str = ""
     increments: IncrementState = field(default_factory=IncrementState)
 
 
@@ -119,6 +125,7 @@ class Tally:
         self._last: dict[str, Any] = {}
         self._error: tuple[str, int, int] = ("", 0, 0)  # when: UTC, and by the monotonic clock, which nobody sets
         self._gates: dict[str, int] = {}
+        self._holds: tuple[dict[str, str], str] = ({}, "")
         self.captures = self.consistent = self.failures = self.missed = self.stored = 0
 
     def take(self, tick: dict[str, Any]) -> None:
@@ -147,6 +154,11 @@ class Tally:
         """Take note of what gates held back."""
         with self._lock:
             self._gates = dict(held_back)
+
+    def holding(self, holds: dict[str, str], why: str) -> None:
+        """Take note of what a recorder holds the guest for."""
+        with self._lock:
+            self._holds = (dict(holds), why)
 
     def status(
         self,
@@ -198,6 +210,8 @@ class Tally:
                 write_bytes_s=written,
                 clock_ahead_s=ahead,
                 held_back=dict(self._gates),
+                holds=self._holds[0],
+                holds_why=self._holds[1],
             )
 
     def _failing(self) -> str:
