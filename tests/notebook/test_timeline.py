@@ -22,12 +22,15 @@ from nbconvert import HTMLExporter
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from small import CONTROL, HOSTILE, LONG, MARKUP, NOON, Forked, Large, S, inert
+from small import CONTROL, GUEST, HOSTILE, LONG, MARKUP, NOON, Forked, Large, S, inert
 
 from workbench.case import Case
 from workbench.errors import UsageError
+from workbench.model import GuestId
 from workbench.notebook.history import MODES, MOST_LANES, read_history
 from workbench.notebook.timeline import Timeline
+from workbench.store import CaseStore
+from workbench.timeline.forks import fork_mark
 
 MS = NOON / 1e6
 
@@ -290,8 +293,6 @@ def test_a_clone_that_comes_is_seen_when_it_is_looked_for(case: Case, forked: Fo
 
 
 def test_captures_of_a_clone_fork_from_its_moment(case: Case, forked: Forked) -> None:
-    from workbench.model import GuestId
-
     clone = GuestId("7d0c1f5e-52d4-4a3b-9c0e-0123456789ab")
     case.store.add_guest(clone, "z-clone")
     with case.store.writer(clone) as writer:
@@ -299,6 +300,53 @@ def test_captures_of_a_clone_fork_from_its_moment(case: Case, forked: Forked) ->
     assert Timeline(case).forks[-1] == {
         "from_time": MS + 6000, "from": 0, "time": MS + 40_000, "lane": 2, "clone": True,
     }  # fmt: skip
+
+
+def fork_off(case: Case, forked: Forked, second: int, digit: str, *times: int) -> GuestId:
+    """Capture a clone of a moment, as `Clone.capture` does: a guest of its own, and a mark where it began."""
+    clone = GuestId(f"{digit}d0c1f5e-52d4-4a3b-9c0e-0123456789ab")
+    case.store.add_guest(clone, f"{MARKUP[:20]}-{digit}")
+    own = Forked(forked.path)
+    with case.store.writer(clone) as writer:
+        for time_s in times:
+            own.take(writer, time_s, reason=f"clone of {forked.ids[second][:12]}: after the fact")
+    origin = case.store.record(forked.ids[second])
+    case.store.add_mark(fork_mark(origin, clone, f"clone {digit}"))
+    return clone
+
+
+def test_captures_of_a_clone_stand_once_as_a_branch_that_forks_where_it_began(case: Case, forked: Forked) -> None:
+    shown = Timeline(case)
+    clone = fork_off(case, forked, 6, "7", 40, 42)
+    assert shown.refresh() == 2
+    for each in (shown, Timeline(case), Timeline(case, "demo")):
+        assert len(each._history.ids) == len(set(each._history.ids)) == 10
+        assert [lane["label"] for lane in each.lanes] == ["demo", "branch 1 of demo", "branch 2 of demo"]
+        assert each.forks[-1] == {
+            "from_time": MS + 6000, "from": 0, "time": MS + 40_000, "lane": 2, "clone": True,
+        }  # fmt: skip
+        assert each.here == [{"time": MS + 24_000, "lane": 1}]  # the guest's own present, not its clone's
+        assert each.picture().count("<path") > 0
+    shown.selected = shown._history.ids[-1]
+    assert shown.selected_moment.guest.id == clone
+    assert len(Timeline(case, str(clone))._history.ids) == 2
+
+
+def test_a_rewind_after_a_clone_moves_the_numbers_of_branches_and_no_capture(case: Case, forked: Forked) -> None:
+    shown = Timeline(case)
+    fork_off(case, forked, 6, "7", 40)
+    fork_off(case, forked, 22, "8", 41)
+    shown.refresh()
+    store = CaseStore.open(forked.path)
+    with store.writer(GUEST) as writer:
+        writer.move_to(forked.ids[8])
+        forked.take(writer, 50, 2)
+    assert shown.refresh() == 1
+    again = Timeline(case)
+    assert (shown.lanes, shown.forks, shown.here) == (again.lanes, again.forks, again.here)
+    pd.testing.assert_frame_equal(shown._history.frame, again._history.frame)
+    forks = {(each["time"] - MS, each["from_time"] - MS, each.get("clone", False)) for each in shown.forks}
+    assert forks == {(20_000, 4000, False), (50_000, 8000, False), (40_000, 6000, True), (41_000, 22_000, True)}
 
 
 def test_a_choice_has_a_link_that_the_case_follows(case: Case, forked: Forked) -> None:

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from workbench.errors import UsageError
 from workbench.model import CLUSTER, PAGE, CaptureMode, GuestRecord, Mark
+from workbench.notebook.reading import read_captures
 from workbench.notebook.runs import read_runs, run_forks
 from workbench.notebook.text import inert
 
@@ -30,7 +30,6 @@ __all__ = [
     "PREFIX",
     "History",
     "Source",
-    "count_captures",
     "read_history",
     "texts_of",
 ]
@@ -64,7 +63,7 @@ class History:
     Attributes
     ----------
     frame : DataFrame
-        As `Case.timeline`, with guest (str, UUID) and lane (int64).
+        As `Case.timeline`, with guest (str, UUID), own (bool: not of a clone that is a branch of it) and lane (int64).
     lanes : list of dict
         label, guest (inert texts), branch.
     marks : list of dict
@@ -135,9 +134,9 @@ def read_history(source: Source, guests: Sequence[str] | None = None, before: Hi
         DamagedError, FormatError among them.
     """
     known = [each for each in source.guests() if guests is None or each.name in guests or each.id in guests]
-    frames = [each for each in (_captures(source, guest, before) for guest in known) if len(each)]
+    frames = read_captures(source, known, None if before is None else before.frame)
     if not frames:
-        return History(pd.DataFrame(columns=["id", "time", "guest", "lane"]), [], [], [], [], "no captures")
+        return History(pd.DataFrame(columns=["id", "time", "guest", "own", "lane"]), [], [], [], [], "no captures")
     frame = pd.concat(frames, ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
     lanes, frame = _lanes(frame, known)
     position = {str(capture): at for at, capture in enumerate(texts_of(frame["id"]))}
@@ -156,26 +155,6 @@ def read_history(source: Source, guests: Sequence[str] | None = None, before: Hi
     )
 
 
-def _captures(source: Source, guest: GuestRecord, before: History | None) -> pd.DataFrame:
-    """Return the captures of a guest; of what was read before, what is still there and what came since."""
-    old = None if before is None else before.frame[before.frame["guest"] == guest.id]
-    if old is not None and len(old):
-        try:
-            fresh = source.timeline(guest.id, since=str(old["id"].iloc[-1]))
-        except UsageError:  # the newest one is gone
-            return source.timeline(guest.id).assign(guest=str(guest.id))
-        if (count := count_captures(source, guest.id)) is None or count == len(old) + len(fresh):
-            kept = old.drop(columns=["lane"])
-            return pd.concat([kept, fresh.assign(guest=str(guest.id))], ignore_index=True) if len(fresh) else kept
-    return source.timeline(guest.id).assign(guest=str(guest.id))
-
-
-def count_captures(source: Any, guest: str) -> int | None:
-    """Return how many captures a guest has by the listing alone; None where a source has none."""
-    store = getattr(source, "store", None)
-    return None if store is None else len(store.captures(guest))
-
-
 def _named(
     told: Sequence[tuple[GuestRecord, Mark]],
     frame: pd.DataFrame,
@@ -192,8 +171,8 @@ def _named(
 
 
 def _with(frame: pd.DataFrame, known: Sequence[GuestRecord]) -> list[GuestRecord]:
-    """Return the guests that have captures."""
-    having = set(frame["guest"].unique())
+    """Return the guests that have captures in lanes of their own."""
+    having = set(frame.loc[frame["own"], "guest"].unique())
     return [guest for guest in known if guest.id in having]
 
 
@@ -227,7 +206,8 @@ def _forks(frame: pd.DataFrame, position: dict[str, int]) -> list[dict[str, Any]
     for at in frame.drop_duplicates(["guest", "branch"]).index:
         parent = position.get(str(frame["parent"].iloc[at]))
         if parent is not None and lanes[parent] != lanes[at]:
-            forks.append({"from_time": float(at_ms[parent]), "from": int(lanes[parent])} | _place(at_ms, lanes, at))
+            fork = {"from_time": float(at_ms[parent]), "from": int(lanes[parent])} | _place(at_ms, lanes, at)
+            forks.append(fork if frame["own"].iloc[at] else fork | {"clone": True})
     return forks
 
 
@@ -256,13 +236,13 @@ def _shown_by(
     at = position.get(str(mark.capture), -1)
     if at >= 0:
         return at
-    earlier = frame.index[(frame["guest"] == guest.id) & (at_ms <= mark.time_ns / _NS_PER_MS)]
+    earlier = frame.index[(frame["guest"] == guest.id) & frame["own"] & (at_ms <= mark.time_ns / _NS_PER_MS)]
     return int(earlier[-1]) if len(earlier) else -1
 
 
 def _here(frame: pd.DataFrame, guest: GuestRecord, marks: list[Mark], position: dict[str, int]) -> dict[str, Any]:
     """Return the newest capture of a guest, or the target of a later rewind (docs/design.md, 6)."""
-    at = int(frame.index[frame["guest"] == guest.id][-1])
+    at = int(frame.index[(frame["guest"] == guest.id) & frame["own"]][-1])
     last_ns = frame["time"].iloc[at].value
     rewinds = [each for each in marks if each.kind == _REWIND and each.capture in position]
     newest = max(rewinds, key=lambda each: each.time_ns, default=None)

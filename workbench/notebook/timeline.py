@@ -20,8 +20,9 @@ import traitlets
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.notebook.front import module, style
-from workbench.notebook.history import PREFIX, History, Source, count_captures, read_history
+from workbench.notebook.history import PREFIX, History, Source, read_history
 from workbench.notebook.picture import as_image, timeline_picture
+from workbench.notebook.reading import count_captures
 from workbench.notebook.runs import clones_of
 from workbench.notebook.still import STATIC, Still
 from workbench.notebook.text import inert, when
@@ -108,8 +109,10 @@ class Timeline(Still, anywidget.AnyWidget):
         return self.moment_of(self.selected) if self.selected else None
 
     def moment_of(self, capture: str) -> Moment:
-        """Return the moment of a capture that is shown (its whole id)."""
-        moment: Moment = self.case.moment(f"id:{capture}", self._row(capture)["guest"])
+        """Return the moment of a capture that is shown (its whole id); of a clone's it is the clone's moment."""
+        row = self._row(capture)
+        asked, guest = (f"id:{capture}", row["guest"]) if row["own"] else (capture, None)
+        moment: Moment = self.case.moment(asked, guest)
         return moment
 
     def newest(self) -> str:
