@@ -46,20 +46,6 @@ def clock_of(inside: Supervisor) -> float:
     return float(inside.run("date -u +%s").stdout)
 
 
-def test_by_default_a_clone_is_who_memory_says_at_the_time_of_the_moment(moment: Moment, rew_guest: DemoGuest) -> None:
-    time.sleep(max(0.0, moment.time.timestamp() + 20 - time.time()))  # so that the times can be told apart
-    with moment.clone(run=False) as clone:
-        assert (dict(clone.record.identity), clone.record.clock) == ({}, "kept")
-        resumed = time.time()
-        clone.resume()
-        with supervisor_of(clone, rew_guest) as inside:
-            inside.wait_ready(60)
-            assert inside.run(ASK).stdout == rew_guest.run(ASK).stdout
-            ran = time.time() - resumed
-            assert moment.time.timestamp() - 2 <= clock_of(inside) <= moment.time.timestamp() + ran + 2
-            assert clock_of(inside) < resumed - 10
-
-
 def test_a_clone_is_somebody_else_on_request_also_after_its_reboot(moment: Moment, rew_guest: DemoGuest) -> None:
     wanted = Identity("copy.example", OWN, "ab" * 16, "10.0.2.77/24")
     before = rew_guest.run(ASK).stdout
@@ -139,6 +125,20 @@ def test_a_change_that_fails_leaves_no_clone(
     assert list((case.path / "clones").iterdir()) == []
     assert [each.name for each in case.hypervisor.guests() if each.name.startswith(f"{rew_guest.name}-clone")] == []
     eventually("its segment ends", lambda: not case.segment("failing").running)
+
+
+def test_by_default_a_clone_is_who_memory_says_at_the_time_of_the_moment(moment: Moment, rew_guest: DemoGuest) -> None:
+    time.sleep(max(0.0, moment.time.timestamp() + 8 - time.time()))  # so that the times can be told apart
+    with moment.clone(run=False) as clone:
+        assert (dict(clone.record.identity), clone.record.clock) == ({}, "kept")
+        resumed = time.time()
+        clone.resume()
+        with supervisor_of(clone, rew_guest) as inside:
+            inside.wait_ready(60)
+            assert inside.run(ASK).stdout == rew_guest.run(ASK).stdout
+            ran = time.time() - resumed
+            assert moment.time.timestamp() - 2 <= clock_of(inside) <= moment.time.timestamp() + ran + 2
+            assert clock_of(inside) < resumed - 4
 
 
 @pytest.mark.parametrize(

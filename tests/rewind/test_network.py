@@ -24,7 +24,8 @@ from workbench.rewind.network_packets import read_frames
 pytestmark = pytest.mark.guest
 
 REBIND = (
-    "d=/sys/bus/virtio/drivers/virtio_net; n=$(ls $d | grep ^virtio); echo $n >$d/unbind; echo $n >$d/bind; sleep 1"
+    "d=/sys/bus/virtio/drivers/virtio_net; n=$(ls $d | grep ^virtio); echo $n >$d/unbind; echo $n >$d/bind;"
+    " until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done"
 )
 """Have the guest's driver let the card go and take it anew, which resets it."""
 
@@ -74,14 +75,14 @@ def moment(rew_guest: DemoGuest) -> Iterator[Moment]:
 
 
 def reach(who: DemoGuest | Supervisor, listener: Listener, word: str) -> str:
-    """Have a guest try the host by every way that it has; return what it got of it."""
+    """Have a guest try the host by every way that it has, at once; return what it got of it."""
     port = listener.port
     tries = [
         f"echo {word} | nc -w 2 10.0.2.2 {port}",
         f"sh -c 'timeout 1 tftp -g -r {word}-udp -l /dev/null 10.0.2.2 {port}' >/dev/null",
         "ping -c 1 -W 1 10.0.2.2 | grep 'bytes from'",
     ]
-    return who.run("{ " + "; ".join(tries) + "; } 2>/dev/null", timeout=60).stdout
+    return who.run("{ " + " & ".join(tries) + " & wait; } 2>/dev/null", timeout=60).stdout
 
 
 def test_a_guest_reaches_the_host_and_so_does_a_clone_that_was_asked_for_it(
@@ -105,14 +106,14 @@ def test_a_clone_reaches_nothing_whatever_its_guest_does(
         assert reach(inside, listener, "clone-plain") == ""
         inside.run("ip link set eth0 down; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0")
         assert reach(inside, listener, "clone-up") == ""
-        assert "no lease" in inside.run("udhcpc -i eth0 -n -q -t 2 -T 1 2>&1", timeout=30).stdout
+        assert "no lease" in inside.run("udhcpc -i eth0 -n -q -t 1 -T 1 2>&1", timeout=30).stdout
         inside.run(REBIND + "; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0")
         assert reach(inside, listener, "clone-rebound") == ""
         # Somebody who is sure that he wants it up again finds nothing behind it.
         clone.guest.monitor.execute("set_link", name="net0", up=True)
         eventually("the card has a carrier", lambda: inside.run("cat /sys/class/net/eth0/carrier").stdout == "1\n")
         assert reach(inside, listener, "clone-link") == ""
-        assert "no lease" in inside.run("udhcpc -i eth0 -n -q -t 2 -T 1 2>&1", timeout=30).stdout
+        assert "no lease" in inside.run("udhcpc -i eth0 -n -q -t 1 -T 1 2>&1", timeout=30).stdout
         assert_healthy(inside)
         rebooted(inside)
         inside.run("ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0")
@@ -159,7 +160,7 @@ def test_clones_of_a_segment_reach_each_other_and_nobody_else(
         for number, inside in enumerate((first, second, stranger), 41):
             address(inside, number)
         first.run("(echo planted-word | nc -l -p 7000) >/dev/null 2>&1 &")
-        ask = "{ nc -w 3 10.0.2.41 7000 </dev/null; ping -c 1 -W 1 10.0.2.15 | grep 'bytes from'; } 2>/dev/null"
+        ask = "{ nc -w 3 10.0.2.41 7000 </dev/null & ping -c 1 -W 1 10.0.2.15 | grep 'bytes from' & wait; } 2>/dev/null"
         assert stranger.run(ask).stdout == ""
         assert second.run(ask).stdout == "planted-word\n"
         assert reach(second, listener, "segment") == ""
