@@ -91,7 +91,7 @@ def late(exp_moment: Moment) -> Experiment:
         repeats=1,
         workload="echo work",
         measure={"one": "echo 1"},
-        timeout=6,
+        timeout=4,
         at_once=3,
     )
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from workbench.experiment.statistics import cliffs_delta, compare, holm, shift, smallest_p, spread
+from workbench.experiment.statistics import EXACT, cliffs_delta, compare, holm, shift, smallest_p, spread
 
 FEW = st.lists(st.integers(-6, 6).map(lambda number: number / 2), min_size=1, max_size=5)
 
@@ -50,15 +50,26 @@ def test_without_ties_it_is_scipys_exact_test(n: int, m: int) -> None:
     assert "exact" in found.test
 
 
-def test_many_values_are_dealt_by_chance_from_the_stated_seed() -> None:
-    drawn = np.random.default_rng(1).normal(size=60)
-    control, variant = list(drawn[:30]), list(drawn[30:] + 0.6)
-    found = compare(control, variant, seed=7)
-    assert found == compare(control, variant, seed=7)
-    assert found.p != compare(control, variant, seed=8).p
-    expected = stats.mannwhitneyu(variant, control, method="exact", alternative="two-sided").pvalue
-    assert found.p == pytest.approx(expected, abs=5 * math.sqrt(expected / 99_999))
-    assert "seed 7" in found.test
+@pytest.mark.parametrize("tied", [False, True])
+def test_many_values_are_approximated_as_scipy_does(tied: bool) -> None:
+    drawn = np.random.default_rng(1).normal(size=200)
+    values = np.round(drawn, 1) if tied else drawn
+    control, variant = list(values[:90]), list(values[90:] + 0.2)
+    found = compare(control, variant)
+    expected = stats.mannwhitneyu(variant, control, method="asymptotic", alternative="two-sided").pvalue
+    assert found.p == pytest.approx(expected, rel=1e-9)
+    assert "normal approximation" in found.test
+    assert compare([1.0] * 100, [1.0] * 100).p == 1
+
+
+def test_where_counting_ends_the_approximation_says_nearly_the_same() -> None:
+    drawn = np.random.default_rng(2).normal(size=EXACT + 1)
+    half = EXACT // 2
+    exact, near = (compare(list(drawn[:half]), list(drawn[half:end] + 0.4)) for end in (EXACT, EXACT + 1))
+    expected = stats.mannwhitneyu(drawn[half:EXACT] + 0.4, drawn[:half], method="exact").pvalue
+    assert exact.p == pytest.approx(expected, rel=1e-9)
+    assert exact.test != near.test
+    assert near.p == pytest.approx(exact.p, rel=0.25)
 
 
 @pytest.mark.parametrize(("n", "m", "least"), [(1, 1, 1.0), (2, 2, 1 / 3), (3, 3, 0.1), (5, 5, 2 / 252)])

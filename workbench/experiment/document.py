@@ -99,7 +99,7 @@ class Document:
     made_ns : int
         When it began (Unix time).
     seed : int
-        Of the order, and of random deals.
+        Of the order.
     control : str
         The variant that the others are compared with.
     variants, measures : dict of str to Asked

@@ -91,7 +91,7 @@ def _row(document: Document, measure: str, variant: str) -> dict[str, object]:
     row |= {"failed": ended.count("failed"), "hung": ended.count("hung"), "median": told.median, "iqr": told.iqr}
     row |= {"q1": told.q1, "q3": told.q3, "least": told.least, "most": told.most}
     if variant != document.control:
-        found = compare(numbers_of(document, measure, document.control), values, seed=document.seed)
+        found = compare(numbers_of(document, measure, document.control), values)
         row |= {"difference": found.difference, "shift": found.shift, "cliffs_delta": found.delta}
         row |= {"p": found.p, "smallest_p": found.smallest, "test": found.test}
     return {name: row.get(name, math.nan) for name in (*_COLUMNS, *_COMPARED)}
