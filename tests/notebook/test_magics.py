@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from small import BACKWARDS, CONTROL, MARKUP, NOON, Forked, inert
+from small import BACKWARDS, CONTROL, MARKUP, NOON, Forked, inert, kept_experiment
 
 import workbench
 import workbench.notebook
 from workbench.case import Case
+from workbench.experiment.document import write
 from workbench.notebook.completion import Completion
 from workbench.notebook.verbs import VERBS, last_word
 
@@ -54,6 +56,8 @@ def tab(shell: InteractiveShell, line: str) -> list[str]:
         ("%wb diff latest after:a", ["%wb diff latest after:alert-7"]),
         ("%wb diff latest alert-7 w", ["%wb diff latest alert-7 'web one'"]),
         ("m = %wb moment la", ["m = %wb moment latest"]),
+        ("%wb experiment", ["%wb experiments", "%wb experiment"]),
+        ("%wb bisect latest latest /root/x w", ["%wb bisect latest latest /root/x 'web one'"]),
         ("%wb moment '2 ca", ["%wb moment '2 captures ago'"]),
     ],
 )
@@ -131,6 +135,25 @@ def test_a_copied_link_is_a_moment(shell: InteractiveShell, forked: Forked) -> N
     assert shell.run_line_magic("wb", f"moment {timeline.link}").id == forked.ids[6]
     with pytest.raises(UsageError, match="another case"):
         shell.run_line_magic("wb", f"moment wb://{'0' * 8}-0000-0000-0000-{'0' * 12}/{forked.ids[6]}")
+
+
+def test_the_newest_experiment_is_meant_and_its_id_is_offered(shell: InteractiveShell, forked: Forked) -> None:
+    with pytest.raises(UsageError, match="keeps no experiment"):
+        shell.run_line_magic("wb", "variants")
+    case = shell.user_ns["case"]
+    old, new = (
+        write(case.store.backend, replace(kept_experiment(moment=forked.ids[0]), made_ns=NOON + at))
+        for at in (0, 10**9)
+    )
+    assert shell.run_line_magic("wb", "experiments")["id"].tolist() == [old, new]
+    assert shell.run_line_magic("wb", "experiment").id == new
+    assert shell.run_line_magic("wb", f"variants {old[:8]}").experiment.id == old
+    assert set(tab(shell, "%wb variants ")) == {f"%wb variants {each[:12]}" for each in (old, new)}
+
+
+def test_a_bisection_says_what_it_could_not_begin_with(shell: InteractiveShell) -> None:
+    with pytest.raises(UsageError, match="cannot be told at the beginning"):
+        shell.run_line_magic("wb", "bisect 2024-05-01T12:30:02 latest /root/planted")
 
 
 WIDGETS = [

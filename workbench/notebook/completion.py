@@ -83,6 +83,8 @@ class Completion:
                 return self._moments(begun)
             case "plugin":
                 return self._known_plugins()
+            case "experiment":
+                return [str(each)[:12] for each in self._case().experiments()["id"]]
         return []
 
     def _moments(self, begun: str) -> Iterator[str]:

@@ -11,6 +11,11 @@
     %wb explorer [MOMENT] [GUEST]      what ran: processes, sockets, modules, any plugin
     %wb files [MOMENT] [GUEST]         the disks' files
     %wb diffview MOMENT MOMENT [GUEST] what differs, to look through
+    %wb bisect MOMENT MOMENT FILE [GUEST]
+                                       when a file of the guest came about
+    %wb experiments                    the experiments of the case, as a table
+    %wb experiment [ID]                what came of one (the newest)
+    %wb variants [ID]                  its variants side by side, to look through
     %wb console [MOMENT] [GUEST]       a clone and its console
     %wb capture [GUEST]                start and stop capture
     %wb rewind [MOMENT] [GUEST]        a rewind: its plan, and a button
@@ -139,6 +144,23 @@ class Magic:
 
     def _diffview(self, a: str, b: str, guest: str | None = None) -> Any:
         return _widget("DiffView")(self.case.moment(a, guest), self.case.moment(b, guest))
+
+    def _bisect(self, a: str, b: str, path: str, guest: str | None = None) -> Any:
+        from workbench.case import file_exists
+
+        return self.case.bisect(file_exists(path), between=(a, b), guest=guest)
+
+    def _experiments(self) -> Any:
+        return self.case.experiments()
+
+    def _experiment(self, identity: str = "") -> Any:
+        known = self.case.experiments()
+        if not identity and known.empty:
+            raise UsageError("the case keeps no experiment", cure="Make one: case.experiment(moment, variants).")
+        return self.case.open_experiment(identity or str(known["id"].iloc[-1]))
+
+    def _variants(self, identity: str = "") -> Any:
+        return _widget("Variants")(self._experiment(identity))
 
     def _console(self, moment: str = "latest", guest: str | None = None) -> Any:
         return _widget("CloneConsole")(self.case.moment(moment, guest))

@@ -21,7 +21,7 @@ class Verb:
     form : str
         What they are, for people.
     kinds : tuple of str
-        What each is, for completion: "moment", "guest", "plugin", "path".
+        What each is, for completion: "moment", "guest", "plugin", "path", "experiment".
     """
 
     least: int
@@ -32,6 +32,7 @@ class Verb:
 
 _MOMENT = Verb(0, 2, "[MOMENT] [GUEST]", ("moment", "guest"))
 _GUEST = Verb(0, 1, "[GUEST]", ("guest",))
+_EXPERIMENT = Verb(0, 1, "[ID]", ("experiment",))
 _TWO = Verb(2, 3, "MOMENT MOMENT [GUEST]", ("moment", "moment", "guest"))
 
 VERBS = {
@@ -45,6 +46,10 @@ VERBS = {
     "explorer": _MOMENT,
     "files": _MOMENT,
     "diffview": _TWO,
+    "bisect": Verb(3, 4, "MOMENT MOMENT FILE [GUEST]", ("moment", "moment", "", "guest")),
+    "experiments": Verb(0, 0, ""),
+    "experiment": _EXPERIMENT,
+    "variants": _EXPERIMENT,
     "console": _MOMENT,
     "capture": _GUEST,
     "rewind": _MOMENT,
