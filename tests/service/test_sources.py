@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import libvirt
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -102,3 +103,10 @@ def test_a_reset_is_seen_and_the_series_goes_on(service: Service, kept: DemoGues
         assert not case.check()
     assert Path(service.settings.case).is_dir()
     assert isinstance(Case(service.settings.case).moment("latest").id, str)
+
+
+def test_a_shutdown_that_the_host_asks_for_is_a_capture_while_the_guest_still_runs(
+    service: Service, kept: DemoGuest
+) -> None:
+    kept.domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+    until(lambda: marked(service, "power-button-"))

@@ -132,6 +132,8 @@ class MeasureSource:
 class LibvirtSource:
     """What libvirt tells of a guest: panic, watchdog, I/O error, reset, shutdown, its agent coming and going.
 
+    A power button that the host presses (`virsh shutdown`) is told, too: then the guest still runs, for seconds.
+
     `begin_loop` must have been called before the guest's connection was opened.
     """
 
@@ -164,6 +166,7 @@ class LibvirtSource:
             (virt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._agent),
         )
         numbers = [connection.domainEventRegisterAny(domain, kind, hear, None) for kind, hear in kinds]
+        pressed = virt.qemuMonitorEventRegister(connection, domain, "POWERDOWN", self._button, None)
         try:
             while not stop.is_set():
                 with self._heard:
@@ -172,6 +175,7 @@ class LibvirtSource:
                 yield from seen
         finally:
             with contextlib.suppress(virt.libvirtError):
+                virt.qemuMonitorEventDeregister(connection, pressed)
                 for number in numbers:
                     connection.domainEventDeregisterAny(number)
 
@@ -187,6 +191,9 @@ class LibvirtSource:
 
     def _reset(self, _connection: Any, _domain: Any, _opaque: Any) -> None:
         self._tell("guest-reset", "the guest was reset")
+
+    def _button(self, *_told: Any) -> None:
+        self._tell("power-button", "the host asks the guest to shut down; it still runs")
 
     def _watchdog(self, _connection: Any, _domain: Any, action: int, _opaque: Any) -> None:
         self._tell("watchdog", f"the watchdog fired (action {action})")
