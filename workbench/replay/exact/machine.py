@@ -186,7 +186,16 @@ def qemu_arguments(
         The VM state that a recording goes on from.
     """
     words = ["-uuid", uuid, "-machine", machine.machine, "-accel", "tcg", "-smp", "1", "-cpu", machine.cpu]
-    words += ["-m", str(machine.memory_mib), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    words += [
+        "-m",
+        str(machine.memory_mib),
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-no-shutdown",
+    ]
     words += ["-icount", f"shift={machine.shift},rr={mode},rrfile={_comma(run / LOG)},rrsnapshot={snapshot}"]
     # QEMU 7.2 never comes back from loading kvmvapic: it waits for the vCPU, and that for the loader's replay lock.
     words += ["-global", "apic-common.vapic=off"]

@@ -48,6 +48,11 @@ def _die_with_parent() -> None:
 class ExactMonitor:
     """QMP over a socket of ours (QEMU docs/interop/qmp-spec).
 
+    Attributes
+    ----------
+    limit : float
+        Seconds that a command may take where the caller does not say.
+
     Raises
     ------
     MonitorError
@@ -60,6 +65,7 @@ class ExactMonitor:
 
     def __init__(self, end: socket.socket, name: str) -> None:
         self._socket, self._name = end, name
+        self.limit = 60.0
         self._buffer = b""
         self._events: list[dict[str, Any]] = []
 
@@ -68,14 +74,14 @@ class ExactMonitor:
         self._next(time.monotonic() + timeout, "the greeting")
         self.execute("qmp_capabilities", limit=timeout)
 
-    def execute(self, command: str, *, limit: float = 60.0, **arguments: Any) -> Any:
+    def execute(self, command: str, *, limit: float | None = None, **arguments: Any) -> Any:
         """Run one QMP command within `limit` seconds; underscores in the arguments are written as hyphens."""
         named = {key.replace("_", "-"): value for key, value in arguments.items()}
         try:
             self._socket.sendall(json.dumps({"execute": command, "arguments": named}).encode() + b"\n")
         except OSError as error:
             raise GuestGoneError(f"{self._name}: QEMU ended before {command}", command=command) from error
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + (self.limit if limit is None else limit)
         while True:
             reply = self._next(deadline, command)
             if "event" in reply:

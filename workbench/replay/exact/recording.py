@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from workbench.errors import MonitorError, OutcomeUnknownError, UsageError
+from workbench.errors import GuestGoneError, MonitorError, OutcomeUnknownError, UsageError
 from workbench.progress import Progress, ProgressEvent, silent
 from workbench.replay.exact import images
 from workbench.replay.exact.content import ram_digest
@@ -148,19 +148,29 @@ class Recorder:
         with self._heard:
             return bytes(self._text)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the machine was switched off, restarted or panicked: it stands then, and is kept as it is."""
+        if self.qemu.process.poll() is not None:
+            return True
+        try:
+            return not self.qemu.monitor.execute("query-status")["running"]
+        except GuestGoneError:
+            return True
+
     def wait_for(self, pattern: str, timeout: float = 60.0, *, since: int = 0) -> int:
         """Wait until the console, from byte `since` on, shows a regular expression; return where it ends.
 
         Raises
         ------
         OutcomeUnknownError
-            If it does not within `timeout` seconds; the recording goes on.
+            If it does not within `timeout` seconds, or the machine ended; the recording goes on.
         """
         wanted, deadline = re.compile(pattern.encode()), time.monotonic() + timeout
         with self._heard:
             while (found := wanted.search(self._text, since)) is None:
                 left = deadline - time.monotonic()
-                if left <= 0 or self.qemu.process.poll() is not None:
+                if left <= 0 or self.ended:
                     raise OutcomeUnknownError(
                         f"the console does not show {pattern!r}", waited=timeout, last=bytes(self._text[-200:])
                     )
@@ -181,9 +191,9 @@ class Recorder:
                 self._heard.wait_for(lambda start=before: len(self._text) > start, 0.25)  # type: ignore[misc]
 
     def run(self, seconds: float) -> None:
-        """Let it run for some seconds."""
+        """Let it run for some seconds, or until it ends by itself."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end and self.qemu.process.poll() is None:
+        while time.monotonic() < end and not self.ended:
             time.sleep(min(0.1, max(0.0, end - time.monotonic())))
 
     def finish(self, progress: Progress = silent) -> Description:

@@ -31,7 +31,8 @@ _ENDS = ("STOP", "SHUTDOWN")
 _RATE = 5_000_000
 """Instructions a second below which a replay is taken for hung: a twentieth of what TCG does on a slow host."""
 _LEAST = 60.0
-_LOOK = 0.5
+_LOOK = 2.0
+"""Seconds that a hung QEMU is given to say where it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Replay:
         verified: bool = False,
     ) -> None:
         self.place, self.timeout = place, timeout
+        self._seen = 0
         self.description = Description.read(place)
         if not verified:
             self.description.verify(place)
@@ -109,6 +111,8 @@ class Replay:
         except BaseException:
             shutil.rmtree(self.run, ignore_errors=True)
             raise
+        if timeout is not None:
+            self.qemu.monitor.limit = min(self.qemu.monitor.limit, max(_LOOK, timeout))
 
     def _start(self, debugger: str) -> ExactQemu:
         found, begun = self.description, self.begun
@@ -128,7 +132,8 @@ class Replay:
     @property
     def icount(self) -> int:
         """Where it stands."""
-        return self.qemu.icount()
+        self._seen = self.qemu.icount()
+        return self._seen
 
     def to(self, icount: int) -> int:
         """Run on to an instruction count and stand there; return it.
@@ -142,6 +147,14 @@ class Replay:
         GuestGoneError
             If QEMU ended on the way.
         """
+        try:
+            return self._to(icount)
+        except HungError:
+            raise
+        except OutcomeUnknownError as error:
+            raise HungError("the replay hung: QEMU does not answer", icount=self._stood(), asked=icount) from error
+
+    def _to(self, icount: int) -> int:
         here = self.icount
         if not here <= icount <= self.description.icount:
             raise UsageError(
@@ -165,16 +178,16 @@ class Replay:
             ended = self.qemu.monitor.wait_event(_ENDS, limit)
         except OutcomeUnknownError as error:
             raise HungError(
-                f"the replay hung: not at its stop within {limit:g} s", icount=self._stood(here), asked=icount
+                f"the replay hung: not at its stop within {limit:g} s", icount=self._stood(), asked=icount
             ) from error
         if ended != "STOP":
             raise GuestGoneError("the replayed machine shut down before its stop", asked=icount)
 
-    def _stood(self, last: int) -> int:
-        """Ask a hung QEMU where it stands; it may not answer any more."""
+    def _stood(self) -> int:
+        """Ask a hung QEMU where it stands; where it does not answer any more, it is where it was last seen."""
         with contextlib.suppress(OutcomeUnknownError, GuestGoneError, MonitorError):
-            return int(self.qemu.monitor.execute("query-replay", limit=_LOOK * 4)["icount"])
-        return last
+            return int(self.qemu.monitor.execute("query-replay", limit=_LOOK)["icount"])
+        return self._seen
 
     def settle_disk(self) -> Path:
         """Have QEMU write out what it holds of the overlay, and return the file; QEMU goes on using it.
