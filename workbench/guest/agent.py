@@ -42,6 +42,7 @@ _LONGEST = 1 << 20
 """Characters of an answer that are looked at; libvirt itself takes 10 MB of a guest."""
 _LONGEST_REASON = 300
 _HERE, _MISSING = "connected", "missing"
+_LOOK = 0.05
 _CURE = "Install qemu-guest-agent in the guest, and give the domain its channel (org.qemu.guest_agent.0)"
 
 
@@ -65,6 +66,20 @@ class Agent:
         GuestError
         """
         return self._channel() == _HERE
+
+    def appears(self, *, limit: float = 1.0) -> bool:
+        """Wait until libvirt says that the channel is open, for at most `limit` seconds; not where there is none.
+
+        libvirt hears of it a moment after a guest that was loaded with an open channel began to run.
+
+        Raises
+        ------
+        GuestError
+        """
+        until = time.monotonic() + limit
+        while (channel := self._channel()) == _MISSING and time.monotonic() < until:
+            time.sleep(_LOOK)
+        return channel == _HERE
 
     def present(self, *, limit: float = 1.0) -> bool:
         """Tell whether the agent answers a ping within `limit` seconds.

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from workbench.errors import AgentError, GuestError, OutcomeUnknownError, WorkbenchError
+from workbench.errors import AgentError, AgentMissingError, GuestError, OutcomeUnknownError, WorkbenchError
 from workbench.guest.agent import Agent
 from workbench.guest.connection import Guest
 from workbench.inside.guestside import AGENT, KILL, MAKE, REMOVE, TELL
@@ -33,20 +33,30 @@ _SMALL = 48 << 10
 _NEEDED = {f"guest-{each}" for each in ("exec", "exec-status", "file-open", "file-close", "file-read", "file-write")}
 _FOLDER = re.compile(r"(?:/tmp|/var/tmp|/dev/shm|/run)/\.rwb-[0-9a-f]{16}")
 _ENDING = 10.0
-_FIRST_LOOK, _LATER_LOOKS = 0.03, 0.25
+_FIRST_LOOK, _LATER_LOOKS = 0.02, 0.25
 """Seconds between looks whether a command has ended: under TCG each takes some 10 ms of the processor that it needs."""
 
 
 def offers_commands(guest: Guest) -> bool:
     """Tell whether the guest has an agent that answers and runs commands."""
     try:
-        offered = Agent(guest).typed(dict, "guest-info", limit=2.0).get("supported_commands")
+        offered = _first_answer(Agent(guest), "guest-info", limit=2.0).get("supported_commands")
     except GuestError:
         return False
     if not isinstance(offered, list):
         return False
     found = {str(each.get("name")) for each in offered if isinstance(each, dict) and each.get("enabled") is True}
     return found >= _NEEDED
+
+
+def _first_answer(agent: Agent, command: str, **words: Any) -> dict[str, Any]:
+    """Ask; of a clone that has just begun to run libvirt may not know yet that its agent is there."""
+    try:
+        return agent.typed(dict, command, **words)
+    except AgentMissingError:
+        if not agent.appears():
+            raise
+        return agent.typed(dict, command, **words)
 
 
 def run_by_agent(guest: Guest, script: bytes, stdin: bytes, *, timeout: float, max_output: int) -> Ran:
@@ -124,8 +134,8 @@ def _folder(agent: Agent, name: str, told: bytes) -> str:
 
 
 def _begin(agent: Agent, program: bytes, *words: str) -> int:
-    told = agent.typed(
-        dict,
+    told = _first_answer(
+        agent,
         "guest-exec",
         limit=_LIMIT,
         path="/bin/sh",
@@ -149,7 +159,7 @@ def _wait(agent: Agent, pid: int, until: float) -> dict[str, Any] | None:
             return answer
         if time.monotonic() >= until:
             return None
-        pause = min(_LATER_LOOKS, pause * 1.3)
+        pause = min(_LATER_LOOKS, pause * 1.15)
 
 
 def _call(agent: Agent, program: str, *words: str) -> dict[str, Any]:
