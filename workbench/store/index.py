@@ -1,7 +1,8 @@
 """Find a block by its id among millions: sorted arrays in tiers, twelve to sixteen bytes a block, no dict.
 
 Refuses to be trusted: keys are the first eight bytes of ids, and an entry may be stale. Whoever asks compares the
-whole id at the place that is answered.
+whole id at the place that is answered. Refuses to grow with all that was ever written: of a place that got other
+content only the newest entry stays, so there are at most about twice as many entries as places.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ class IdIndex:
         while self._tiers and len(self._tiers[-1][0]) < 2 * len(keys):
             older_keys, older_places = self._tiers.pop()
             keys, places = np.concatenate((keys, older_keys)), np.concatenate((places, older_places))
-            # Newer entries first among equals, and of equals only the newest is kept.
-            order = np.argsort(keys, kind="stable")
-            keys, places = keys[order], places[order]
-            first = np.ones(len(keys), np.bool_)
-            first[1:] = keys[1:] != keys[:-1]
-            keys, places = keys[first], places[first]
+            # Newer entries come first: of one place the older ones are stale, and of one key the newest is enough.
+            newest = np.sort(np.unique(places, return_index=True)[1])
+            keys, places = keys[newest], places[newest]
+            keys, newest = np.unique(keys, return_index=True)
+            places = places[newest]
         self._tiers.append((keys, places))
+
+    def __len__(self) -> int:
+        return sum(len(keys) for keys, _ in self._tiers)
 
     def absorb(self, other: IdIndex) -> None:
         """Add everything of `other`, as newer."""
