@@ -60,7 +60,7 @@ function rowOf(s, panel, row, index) {
     class: `wb-scale ${hue}`, role: "listbox", tabindex: "0", "data-lm-suppress-shortcuts": "true", "aria-label": `${isolated(panel.name)}, runs of ${isolated(row.name)}`,
   }, ...bandOf(panel, row), ...dots);
   list.addEventListener("keydown", (event) => walk(s, event), { signal: s.signal });
-  const name = make("div", { class: `wb-name ${hue}` }, make("span", { class: "wb-sign", "aria-hidden": "true", text: `${sign} ` }), apart(row.name), row.control ? make("span", { class: "wb-said", text: " (control)" }) : "");
+  const name = make("div", { class: `wb-name ${hue}` }, make("span", { class: "wb-sign", "aria-hidden": "true", text: `${sign} ` }), apart(row.name), row.control && row.name !== "control" ? make("span", { class: "wb-said", text: " (control)" }) : "");
   const words = make("div", { class: "wb-words" }, make("p", { text: row.spread }), make("p", { class: "wb-said", text: row.counts }), make("p", { text: row.words }));
   return [name, list, words];
 }
