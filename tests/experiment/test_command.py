@@ -31,7 +31,7 @@ def nothing_but_json(constant: str) -> None:
 @pytest.mark.guest
 def test_a_script_is_a_variant_and_its_failure_is_told(exp_moment: Moment, tmp_path: Path) -> None:
     script, report = tmp_path / "b.sh", tmp_path / "ab.html"
-    script.write_text("echo no good >&2; exit 4\n")
+    script.write_text("echo 'no <b>good</b>' >&2; exit 4\n")
     words = ("--variant", f"b={script}", "--measure", "one=echo 1", "--repeats", "1", "--keep", "none", "--seed", "3")
     done = experiment(exp_moment, *words, "--at-once", "2", "--json", "-o", report)
     assert done.returncode == 0, done.stderr
@@ -39,8 +39,8 @@ def test_a_script_is_a_variant_and_its_failure_is_told(exp_moment: Moment, tmp_p
     runs = {run["variant"]: run for run in told["runs"]}
     assert (runs["control"]["outcome"], runs["control"]["one"], told["seed"]) == ("ok", 1, 3)
     assert (runs["b"]["outcome"], runs["b"]["step"], runs["b"]["one"]) == ("failed", "variant", None)
-    assert "exit code 4: no good" in runs["b"]["error"]
-    assert "exit code 4: no good" in report.read_text()
+    assert "exit code 4: no <b>good</b>" in runs["b"]["error"]
+    assert "exit code 4: no &lt;b&gt;good&lt;/b&gt;" in report.read_text()
     assert exp_moment.case.open_experiment(told["id"]).seed == 3
     assert_nothing_left(exp_moment.case)
 
