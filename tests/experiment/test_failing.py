@@ -95,7 +95,7 @@ def test_what_hangs_is_a_result_and_can_be_looked_at(late: Experiment, exp_momen
     assert list(runs.loc["hangs", ["outcome", "step"]]) == ["hung", "variant"]
     assert list(runs.loc["deaf", ["outcome", "step"]]) == ["hung", "variant"]
     assert late.moment("hangs", 1).read_text("/root/work").startswith("#!/bin/sh")
-    assert list(late.summary(["seconds"])["n"]) if runs["seconds"].notna().any() else late.summary().empty
+    assert late.summary().empty
     assert_nothing_left(exp_moment.case)
 
 
