@@ -37,8 +37,8 @@ def noise(clone: Clone) -> Iterator[None]:
 
 @pytest.mark.usefixtures("noise")
 def test_what_others_write_meanwhile_is_in_no_output(clone: Clone) -> None:
-    content = random.Random(7).randbytes(20_000)
-    ran = clone.run("cat; sleep 1; echo done >&2; exit 5", stdin=content, how="console", timeout=60)
+    content = random.Random(7).randbytes(12_000)
+    ran = clone.run("cat; sleep 0.5; echo done >&2; exit 5", stdin=content, how="console", timeout=60)
     assert (ran.exit_code, ran.stderr) == (5, b"done\n")
     assert ran.stdout == content
 
@@ -57,7 +57,7 @@ def test_a_login_prompt_is_told_and_opened_on_request(clone: Clone) -> None:
     secret = "pass word'"
     clone.run(["sh", "-c", 'printf "%s\\n%s\\n" "$0" "$0" | passwd root', secret], how="agent").check()
     clone.run("echo ttyS0 >>/etc/securetty; sed -i '/^ttyS0/s#-/bin/sh#/bin/getty -L 115200 ttyS0#' /etc/inittab")
-    clone.run("kill -HUP 1; sleep 1; kill -9 $(ps | awk '/[-]\\/bin\\/sh$/ {print $1}')", how="agent").check()
+    clone.run("kill -HUP 1; sleep 0.3; kill -9 $(ps | awk '/[-]\\/bin\\/sh$/ {print $1}')", how="agent").check()
     clone.wait_for("login: $", timeout=30)
     with pytest.raises(GuestError, match="nobody is logged in"):
         clone.run("true", how="console")
@@ -68,7 +68,7 @@ def test_a_login_prompt_is_told_and_opened_on_request(clone: Clone) -> None:
     with pytest.raises(GuestError, match="nobody is logged in"):  # logged out again
         clone.run("true", how="console")
     clone.run(
-        "sed -i '/^ttyS0/s#:/bin/getty.*#:-/bin/sh#' /etc/inittab; kill -HUP 1; sleep 1; killall getty", how="agent"
+        "sed -i '/^ttyS0/s#:/bin/getty.*#:-/bin/sh#' /etc/inittab; kill -HUP 1; sleep 0.3; killall getty", how="agent"
     )
     assert clone.run("id -u", how="console").text == "0\n"
 
@@ -96,8 +96,14 @@ def test_a_process_that_died_in_the_middle_leaves_a_console_that_works(inside_ca
 def test_words_at_the_console_are_waited_for_and_what_was_said_before_counts(clone: Clone) -> None:
     clone.run("echo 'ready: port 8080' >/dev/ttyS0", how="agent")
     assert clone.wait_for(r"ready: port (\d+)", timeout=10)[1] == "8080"
-    clone.run("(sleep 1; echo later-$((6*7)) >/dev/ttyS0) >/dev/null 2>&1 &", how="agent")
-    assert clone.wait_for(re.compile(r"later-(42)"), timeout=20, since="now")
+    with pytest.raises(GuestError, match="did not write it"):
+        clone.wait_for("ready: port", timeout=0.2, since="now")
+    clone.run(
+        "(while sleep 1; do echo later-$((6*7)); done >/dev/ttyS0) >/dev/null 2>&1 & echo $! >/root/teller",
+        how="agent",
+    )
+    assert clone.wait_for(re.compile(r"later-(42)"), timeout=60, since="now")
+    clone.run("kill $(cat /root/teller)", how="agent").check()
     with pytest.raises(GuestError, match="did not write it"):
         clone.wait_for("never said", timeout=0.2)
     with pytest.raises(UsageError, match="no regular expression"):

@@ -68,7 +68,11 @@ SERVE = (
     + r"""
 T=$1 last= said= g=
 say() { said="$*"; printf '\n%s %s %s .\n' "$T" "$n" "$said"; }
-bye() { [ -n "$g" ] && [ ! -e "$d/rc" ] && ended; rm -rf "$d"; [ -n "$o" ] && stty "$o"; }
+bye() {
+    [ -n "$g" ] && [ ! -e "$d/rc" ] && { ended || { sleep 1; ended; }; wait $g; }  # or it writes into what is removed
+    rm -rf "$d"
+    [ -n "$o" ] && stty "$o"
+}
 o=$2 d=$3 n=0
 trap bye EXIT
 trap exit INT TERM HUP
