@@ -34,8 +34,9 @@ def boot(case: Case, demo_image: DemoImage) -> ExactRecording:
 
 @pytest.fixture(scope="session")
 def work(case: Case, boot: ExactRecording) -> ExactRecording:
-    """Goes on after the boot: a file is written, then changed in place, each with a word on the console."""
+    """Goes on after the boot: much is printed, a file is written, then changed in place, each with a word at its end."""
     with case.record_exactly(after=boot) as recorder:
+        type_and_wait(recorder, "seq 1000 1999", "printed")
         type_and_wait(recorder, f"printf {BEFORE} >{PLANTED}; sync", "first")
         type_and_wait(recorder, f"printf {AFTER[:1]} | dd of={PLANTED} conv=notrunc 2>/dev/null; sync", "second")
     return case.exact_recording(recorder.id)

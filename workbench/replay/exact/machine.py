@@ -16,7 +16,7 @@ from typing import Literal
 
 from workbench.errors import UnsupportedError, UsageError
 
-__all__ = ["DISK", "LOG", "STATE", "Machine", "Mode", "qemu_arguments", "refuse_arguments"]
+__all__ = ["DISK", "LOG", "STATE", "Machine", "Mode", "comma_twice", "qemu_arguments", "refuse_arguments"]
 
 Mode = Literal["record", "replay"]
 
@@ -196,7 +196,7 @@ def qemu_arguments(
         "-no-reboot",
         "-no-shutdown",
     ]
-    words += ["-icount", f"shift={machine.shift},rr={mode},rrfile={_comma(run / LOG)},rrsnapshot={snapshot}"]
+    words += ["-icount", f"shift={machine.shift},rr={mode},rrfile={comma_twice(run / LOG)},rrsnapshot={snapshot}"]
     # QEMU 7.2 never comes back from loading kvmvapic: it waits for the vCPU, and that for the loader's replay lock.
     words += ["-global", "apic-common.vapic=off"]
     words += ["-kernel", str(source / "kernel"), "-append", machine.kernel_line]
@@ -204,9 +204,9 @@ def qemu_arguments(
         words += ["-initrd", str(source / "initrd")]
     # The first block back end holds the VM states. It must not be the recorded disk: flushing that at a snapshot waits
     # for an event of the log that never comes.
-    words += ["-drive", f"if=none,id=state,format=qcow2,file={_comma(run / STATE)}"]
+    words += ["-drive", f"if=none,id=state,format=qcow2,file={comma_twice(run / STATE)}"]
     if disk:
-        words += ["-blockdev", f"driver=qcow2,node-name=image,file.driver=file,file.filename={_comma(run / DISK)}"]
+        words += ["-blockdev", f"driver=qcow2,node-name=image,file.driver=file,file.filename={comma_twice(run / DISK)}"]
         words += ["-blockdev", "driver=blkreplay,node-name=recorded,image=image"]
         words += ["-device", "virtio-blk-pci,id=root,drive=recorded,serial=root"]
     if load:
@@ -214,6 +214,6 @@ def qemu_arguments(
     return [*words, *machine.arguments]
 
 
-def _comma(path: Path) -> str:
+def comma_twice(path: Path) -> str:
     """Return a path as QEMU's option parser wants it: a comma is written twice."""
     return str(path).replace(",", ",,")

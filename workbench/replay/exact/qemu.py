@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import functools
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -18,15 +19,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-from workbench.errors import GuestGoneError, MonitorError, OutcomeUnknownError
+from workbench.errors import GuestBusyError, GuestGoneError, MonitorError, OutcomeUnknownError
 from workbench.guest.connection import Guest
 from workbench.guest.tools import find_tool
 from workbench.model import GuestId
+from workbench.replay.exact.machine import comma_twice
 
 __all__ = ["ExactMonitor", "ExactQemu"]
 
 _MOST_LINE = 16 << 20
 """Bytes of one answer that we are willing to take."""
+_CONSOLE_ENDS = ("console.in", "console.out")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None)
 
@@ -39,6 +42,18 @@ def _confinement(program: str) -> tuple[str, ...]:
     """Return the arguments that confine QEMU as libvirt does, where this build can: a recording may be a stranger's."""
     done = subprocess.run([program, *_SANDBOX, "-machine", "help"], capture_output=True, check=False, timeout=60)
     return _SANDBOX if done.returncode == 0 else ()
+
+
+def _recorded_console(run: Path) -> str:
+    """Return the back end of a console whose output is a file and whose input a pipe.
+
+    Not a socket: one that is full, and 278 single characters fill one, has the serial port try again at an instant that
+    is not in the log, and the recording could not be replayed. A file takes all.
+    """
+    (run / "console").touch(mode=0o600)
+    os.mkfifo(run / "console.in", 0o600)
+    (run / "console.out").symlink_to("console")
+    return f"pipe,id=console,path={comma_twice(run / 'console')}"
 
 
 def _die_with_parent() -> None:
@@ -150,7 +165,7 @@ class ExactQemu:
     run : Path
         Where its console's output (`console`) and its words (`stderr`) go.
     typed : bool
-        Whether the console takes input from `self.console`; else its output is only kept.
+        Whether the console takes what `type` gives it; else its output is only kept.
 
     Raises
     ------
@@ -164,17 +179,13 @@ class ExactQemu:
         self, arguments: Sequence[str], run: Path, uuid: str, name: str, *, typed: bool = False, timeout: float = 60.0
     ) -> None:
         self.id, self.name, self.run = GuestId(uuid), name, run
-        self.console: socket.socket | None = None
+        self._typing = -1
         ours, theirs = socket.socketpair()
-        ends = [theirs]
         words = ["-chardev", f"socket,id=monitor,fd={theirs.fileno()}", "-mon", "chardev=monitor,mode=control"]
-        kept = f"logfile={str(run / 'console').replace(',', ',,')}"
-        if typed:
-            self.console, end = socket.socketpair()
-            ends.append(end)
-            words += ["-chardev", f"socket,id=console,fd={end.fileno()},{kept}"]
-        else:
-            words += ["-chardev", f"null,id=console,{kept}"]
+        words += [
+            "-chardev",
+            _recorded_console(run) if typed else f"null,id=console,logfile={comma_twice(run / 'console')}",
+        ]
         program = find_tool("qemu-system-x86_64")
         command = [program, *_confinement(program), *arguments, *words, "-serial", "chardev:console"]
         with (run / "stderr").open("wb") as said:
@@ -183,16 +194,17 @@ class ExactQemu:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
-                pass_fds=[each.fileno() for each in ends],
+                pass_fds=[theirs.fileno()],
                 preexec_fn=_die_with_parent,  # noqa: PLW1509  (one system call, nothing of Python's)
                 start_new_session=True,  # Ctrl-C is for us
             )
-        for each in ends:
-            each.close()
+        theirs.close()
         self.monitor = ExactMonitor(ours, name)
         self._ours = ours
         try:
             self.monitor.greet(timeout)
+            if typed:
+                self._typing = os.open(run / "console.in", os.O_WRONLY | os.O_NONBLOCK)
         except BaseException as error:
             self.close()
             if isinstance(error, GuestGoneError):
@@ -224,6 +236,23 @@ class ExactQemu:
             return (self.run / "console").read_bytes()
         return b""
 
+    def type(self, data: bytes) -> None:
+        """Give the console input.
+
+        Raises
+        ------
+        GuestGoneError
+            If QEMU ended.
+        GuestBusyError
+            If it took nothing of what was typed before, 64 KiB of it.
+        """
+        try:
+            os.write(self._typing, data)
+        except BlockingIOError as error:
+            raise GuestBusyError(f"{self.name}: it takes no input", cure="Type less, or wait.") from error
+        except BrokenPipeError as error:
+            raise GuestGoneError(f"{self.name}: QEMU ended before it was typed") from error
+
     def quit(self, timeout: float = 20.0) -> bool:
         """Have QEMU end by itself, its files written; whether it did within `timeout` seconds."""
         with contextlib.suppress(GuestGoneError, OutcomeUnknownError, MonitorError):
@@ -240,8 +269,11 @@ class ExactQemu:
             self.process.kill()
         self.process.wait()
         self._ours.close()
-        if self.console is not None:
-            self.console.close()
+        if self._typing >= 0:
+            os.close(self._typing)
+            self._typing = -1
+        for name in _CONSOLE_ENDS:
+            (self.run / name).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

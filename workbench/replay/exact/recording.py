@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import threading
 import time
 import uuid
 from pathlib import Path
@@ -41,7 +40,10 @@ RECORDINGS = "recordings"
 BEGINNING, ENDING = "beginning", "ending"
 """Names of the VM states at both ends of a recording."""
 _STALE = 24 * 3600.0
-_TYPED_PAUSE = 5.0
+_LOOK = 0.05
+"""Seconds between two looks at the console."""
+_ECHO = 0.25
+"""Seconds that a typed character's echo is waited for."""
 _JOB, _JOB_SECONDS = "rwb-save", 120.0
 _TRIES = 50
 
@@ -87,7 +89,6 @@ class Recorder:
         self._parent = Description.read(after) if after is not None else None
         self._time_ns = time.time_ns()
         self._text = bytearray()
-        self._heard = threading.Condition()
         self._kept: Description | None = None
         sweep_recordings(case_path)
         self.place.mkdir(mode=0o700, parents=True)
@@ -97,8 +98,6 @@ class Recorder:
         except BaseException:
             shutil.rmtree(self.place, ignore_errors=True)
             raise
-        self._reader = threading.Thread(target=self._hear, name="console", daemon=True)
-        self._reader.start()
 
     def _lay(
         self, kernel: Path | None, initrd: Path | None, disk: Path | None, disk_format: str, after: Path | None
@@ -132,21 +131,16 @@ class Recorder:
         )  # fmt: skip
         return ExactQemu(arguments, self.place, self.id, self.machine.name, typed=True)
 
-    def _hear(self) -> None:
-        """Drain the console: where nobody reads, a guest that prints waits."""
-        end = self.qemu.console
-        assert end is not None
-        with contextlib.suppress(OSError):
-            while data := end.recv(1 << 16):
-                with self._heard:
-                    self._text += data
-                    self._heard.notify_all()
-
     @property
     def console(self) -> bytes:
         """What the console printed so far."""
-        with self._heard:
-            return bytes(self._text)
+        return bytes(self._heard())
+
+    def _heard(self) -> bytearray:
+        with (self.place / "console").open("rb") as file:
+            file.seek(len(self._text))
+            self._text += file.read()
+        return self._text
 
     @property
     def ended(self) -> bool:
@@ -166,29 +160,34 @@ class Recorder:
         OutcomeUnknownError
             If it does not within `timeout` seconds, or the machine ended; the recording goes on.
         """
-        wanted, deadline = re.compile(pattern.encode()), time.monotonic() + timeout
-        with self._heard:
-            while (found := wanted.search(self._text, since)) is None:
-                left = deadline - time.monotonic()
-                if left <= 0 or self.ended:
-                    raise OutcomeUnknownError(
-                        f"the console does not show {pattern!r}", waited=timeout, last=bytes(self._text[-200:])
-                    )
-                self._heard.wait(min(left, 0.5))
-            return found.end()
+        wanted, deadline, looked = re.compile(pattern.encode()), time.monotonic() + timeout, -1
+        while True:
+            over = self.ended or time.monotonic() > deadline
+            text = self._heard()
+            if len(text) != looked and (found := wanted.search(text, since)):
+                return found.end()
+            looked = len(text)
+            if over:
+                raise OutcomeUnknownError(
+                    f"the console does not show {pattern!r}", waited=timeout, last=bytes(text[-200:])
+                )
+            time.sleep(_LOOK)
 
     def enter(self, text: str) -> None:
         """Type on the console; what is typed is in the log, and is typed again at the same instruction in replays.
 
         Each character waits for its echo, at most a while: a serial port has 16 bytes, and QEMU drops what is sent
         beyond them between two events of the log.
+
+        Raises
+        ------
+        GuestGoneError, GuestBusyError
         """
-        assert self.qemu.console is not None
         for each in text.encode():
-            with self._heard:
-                before = len(self._text)
-                self.qemu.console.sendall(bytes([each]))
-                self._heard.wait_for(lambda start=before: len(self._text) > start, 0.25)  # type: ignore[misc]
+            before, deadline = len(self._heard()), time.monotonic() + _ECHO
+            self.qemu.type(bytes([each]))
+            while len(self._heard()) == before and time.monotonic() < deadline:
+                time.sleep(0.002)
 
     def run(self, seconds: float) -> None:
         """Let it run for some seconds, or until it ends by itself."""
@@ -257,7 +256,6 @@ class Recorder:
                 self.finish()
         finally:
             self.qemu.close()
-            self._reader.join(_TYPED_PAUSE)
             if self._kept is None:
                 shutil.rmtree(self.place, ignore_errors=True)
 
