@@ -12,8 +12,8 @@ import pytest
 from workbench.case import Case
 from workbench.errors import GuestError, OutcomeUnknownError, RewindError
 from workbench.guest.claim import Claim
-from workbench.service.auditlog import AuditLog
 from workbench.service.settling import Begun, settle, unfinished
+from workbench.store.auditlog import AuditLog
 
 
 def begun(what: str = "rewind", guest: str = "") -> Begun:

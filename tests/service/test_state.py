@@ -10,11 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from workbench.errors import DamagedError, StoreError, UsageError
-from workbench.service.auditlog import AuditLog
 from workbench.service.configuration import Configuration, ConfigurationBook, GuestConfiguration
 from workbench.service.identity import Role, Tokens
 from workbench.service.pace import Pace
 from workbench.service.settings import read_settings
+from workbench.store.auditlog import AuditLog
 from workbench.timeline.retention import Retention
 
 
@@ -138,6 +138,17 @@ def test_the_audit_log_goes_on_and_tells_what_was_changed(tmp_path: Path):
     assert [each.partition(":")[0] for each in AuditLog(path).verify()] == ["line 3"]
     path.write_text(lines[0] + lines[2])
     assert [each.partition(":")[0] for each in AuditLog(path).verify()] == ["line 2"]
+
+
+def test_several_processes_add_to_one_audit_log(tmp_path: Path):
+    path = tmp_path / "audit.jsonl"
+    one, other = AuditLog(path), AuditLog(path)
+    for number in range(3):
+        one.add("a", "one", "done", number=number)
+        other.add("b", "other", "done", number=number)
+        assert one.last == other.last
+    assert AuditLog(path).verify() == []
+    assert [each["who"] for each in one.lines()] == ["a", "b"] * 3
 
 
 def test_a_line_that_a_crash_cut_short_does_not_swallow_the_next(tmp_path: Path):

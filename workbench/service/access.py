@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from workbench.case import Case, Moment
 from workbench.errors import GuestNotFoundError, MomentNotFoundError, UsageError
 from workbench.model import GuestId
-from workbench.service.auditlog import AuditLog
 from workbench.service.configuration import ConfigurationBook
 from workbench.service.identity import Caller, Role
 from workbench.service.jobs import Jobs
 from workbench.service.keeper import Keeper
 from workbench.service.running import Running
 from workbench.service.settings import Settings
+from workbench.store.auditlog import AuditLog
 
 __all__ = ["Access", "Forbidden", "names_of"]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from workbench.capture.triggers.gate import Gate, GateRules
 from workbench.case import Case
 from workbench.service.access import Forbidden
-from workbench.service.auditlog import AuditLog
 from workbench.service.budget import Budget, BudgetState
 from workbench.service.chores import Chores
 from workbench.service.configuration import Configuration, ConfigurationBook, GuestConfiguration
@@ -26,6 +25,7 @@ from workbench.service.rules import check
 from workbench.service.running import Running
 from workbench.service.settings import Settings
 from workbench.service.upkeep import Upkeep
+from workbench.store.auditlog import AuditLog
 
 __all__ = ["Forbidden", "Service"]
 

@@ -1,17 +1,17 @@
 """The audit log: who asked for what, when, and what came of it; lines are only ever added.
 
 Each line is canonical JSON with the BLAKE3 of the line before it, so that a line that was changed, or removed from the
-middle, is found and named by `verify`; the end is vouched for by nobody, so `last` is what to note elsewhere. Refuses
-to hold secrets: values are cut, and names that sound like one are left out.
+middle, is found and named by `verify`; the end is vouched for by nobody, so `last` is what to note elsewhere. Several
+processes may add lines. Refuses to hold secrets: values are cut, and names that sound like one are left out.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from workbench.errors import StoreError
 __all__ = ["AuditLog"]
 
 _LONGEST = 500
+_TAIL = 1 << 20
+"""Bytes in which the last line is looked for: facts are few, and each is cut."""
 _SECRET = ("token", "secret", "password", "authorization", "cookie")
 _NOTHING = "0" * 64
 
@@ -38,12 +40,16 @@ class AuditLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._last = self._end()
+        self._size, self._last = 0, _NOTHING
 
     @property
     def last(self) -> str:
         """The digest that vouches for everything so far: note it elsewhere."""
-        return self._last
+        try:
+            with self.path.open("rb") as file:
+                return _end(file.fileno())
+        except FileNotFoundError:
+            return _NOTHING
 
     def add(self, who: str, what: str, result: str, **facts: object) -> None:
         """Add a line, durably.
@@ -55,10 +61,12 @@ class AuditLog:
         """
         told = {"time_ns": time.time_ns(), "who": who, "what": what, "result": result, "facts": _harmless(facts)}
         with self._lock:
-            line = _line({**told, "before": self._last})
             try:
-                handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
                 try:
+                    fcntl.flock(handle, fcntl.LOCK_EX)  # of a moment: a line of another process, which this one follows
+                    self._follow(handle)
+                    line = _line({**told, "before": self._last})
                     if os.write(handle, line) != len(line):
                         raise OSError(28, "No space left on device")
                     os.fsync(handle)
@@ -66,7 +74,7 @@ class AuditLog:
                     os.close(handle)
             except OSError as error:
                 raise StoreError(f"the audit log cannot be written: {error.strerror}", path=str(self.path)) from error
-            self._last = blake3(line).hexdigest()
+            self._size, self._last = self._size + len(line), blake3(line).hexdigest()
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield every line, oldest first; what cannot be read is yielded as `{"unreadable": text}`."""
@@ -96,15 +104,20 @@ class AuditLog:
         except FileNotFoundError:
             return
 
-    def _end(self) -> str:
-        """Return the digest of the last line; one that a crash cut short gets its end, and shows in `verify`."""
-        ends = deque(self._raw(), maxlen=1)
-        last = ends[0] if ends else b""
-        if last and not last.endswith(b"\n"):
-            with self.path.open("ab") as file:
-                file.write(b"\n")
-            last += b"\n"
-        return blake3(last).hexdigest() if last else _NOTHING
+    def _follow(self, handle: int) -> None:
+        """Take the end of the file for the end; a line that a crash cut short gets its end, and shows in `verify`."""
+        size = os.fstat(handle).st_size
+        if size != self._size:
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                size += os.write(handle, b"\n")
+            self._size, self._last = size, _end(handle)
+
+
+def _end(handle: int) -> str:
+    """Return the digest of the last line, with its end."""
+    size = os.fstat(handle).st_size
+    tail = os.pread(handle, _TAIL, max(0, size - _TAIL)).removesuffix(b"\n")
+    return blake3(tail[tail.rfind(b"\n") + 1 :] + b"\n").hexdigest() if size else _NOTHING
 
 
 def _line(told: Mapping[str, Any]) -> bytes:
