@@ -34,7 +34,7 @@ def boot(case: Case, demo_image: DemoImage) -> ExactRecording:
 
 @pytest.fixture(scope="session")
 def work(case: Case, boot: ExactRecording) -> ExactRecording:
-    """Goes on after the boot: much is printed, a file is written, then changed in place, each with a word at its end."""
+    """Goes on after the boot: much is printed, a file is written, then changed in place, each with a word then."""
     with case.record_exactly(after=boot) as recorder:
         type_and_wait(recorder, "seq 1000 1999", "printed")
         type_and_wait(recorder, f"printf {BEFORE} >{PLANTED}; sync", "first")
