@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.store.index import IdIndex
+from workbench.store.index import IdIndex, KeyIndex
 
 
 def keys(*values: int) -> np.ndarray:
@@ -27,6 +27,13 @@ def test_of_a_place_that_got_other_content_the_older_key_is_forgotten_and_others
     index.add(keys(1, 2), places(10, 20))
     index.add(keys(7, 8), places(10, 30))
     assert index.find(keys(1, 2, 7, 8)).tolist() == [-1, 20, 10, 30]
+
+
+def test_where_numbers_are_no_places_many_keys_may_have_the_same() -> None:
+    index = KeyIndex()
+    index.add(keys(1, 2), places(0, 0))
+    index.add(keys(3, 4), places(0, 1))
+    assert index.find(keys(1, 2, 3, 4)).tolist() == [0, 0, 0, 1]
 
 
 def test_what_is_written_over_and_over_takes_no_more_room_than_twice_its_places() -> None:

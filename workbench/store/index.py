@@ -1,8 +1,7 @@
-"""Find a block by its id among millions: sorted arrays in tiers, twelve to sixteen bytes a block, no dict.
+"""Find a number by its key among millions: sorted arrays in tiers, twelve to sixteen bytes each, no dict.
 
-Refuses to be trusted: keys are the first eight bytes of ids, and an entry may be stale. Whoever asks compares the
-whole id at the place that is answered. Refuses to grow with all that was ever written: of a place that got other
-content only the newest entry stays, so there are at most about twice as many entries as places.
+Refuses to be trusted with ids of blocks: keys are the first eight bytes of them, and an entry may be stale. Whoever
+asks compares the whole id at the place that is answered.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ import numpy as np
 
 from workbench.store.types import I64, U64
 
-__all__ = ["IdIndex"]
+__all__ = ["IdIndex", "KeyIndex"]
 
 
-class IdIndex:
-    """A multimap from 64-bit keys to places, of which `find` returns one of the newest tier.
+class KeyIndex:
+    """A map from 64-bit keys to numbers, the newest of each key; several keys may have the same number.
 
     Tiers grow by doubling (as in a log-structured merge tree), so that n additions cost n log n in all.
     """
@@ -33,17 +32,18 @@ class IdIndex:
         while self._tiers and len(self._tiers[-1][0]) < 2 * len(keys):
             older_keys, older_places = self._tiers.pop()
             keys, places = np.concatenate((keys, older_keys)), np.concatenate((places, older_places))
-            # Newer entries come first: of one place the older ones are stale, and of one key the newest is enough.
-            newest = np.sort(np.unique(places, return_index=True)[1])
-            keys, places = keys[newest], places[newest]
-            keys, newest = np.unique(keys, return_index=True)
-            places = places[newest]
+            keys, places = self._newest(keys, places)
         self._tiers.append((keys, places))
+
+    def _newest(self, keys: U64, places: I64) -> tuple[U64, I64]:
+        """Return the entries that are still of use, by key; newer ones come first among those of a key."""
+        keys, newest = np.unique(keys, return_index=True)
+        return keys, places[newest]
 
     def __len__(self) -> int:
         return sum(len(keys) for keys, _ in self._tiers)
 
-    def absorb(self, other: IdIndex) -> None:
+    def absorb(self, other: KeyIndex) -> None:
         """Add everything of `other`, as newer."""
         for keys, places in other._tiers:
             self._push(keys, places)
@@ -56,3 +56,15 @@ class IdIndex:
             hit = tier_keys[at] == keys
             found[hit] = tier_places[at[hit]]
         return found
+
+
+class IdIndex(KeyIndex):
+    """Where blocks lie, by the beginnings of their ids.
+
+    Refuses to grow with all that was ever written: of a place that got other content only the newest entry stays, so
+    that there are at most about twice as many entries as places.
+    """
+
+    def _newest(self, keys: U64, places: I64) -> tuple[U64, I64]:
+        newest = np.sort(np.unique(places, return_index=True)[1])
+        return super()._newest(keys[newest], places[newest])

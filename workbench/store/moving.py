@@ -18,7 +18,7 @@ from workbench.store.backend import Staged, Staging
 from workbench.store.blocks import Blocks
 from workbench.store.codec import block_ids, choose_xor
 from workbench.store.format import MAX_CHAIN, PACK_SLOTS
-from workbench.store.index import IdIndex
+from workbench.store.index import KeyIndex
 from workbench.store.maps import Maps, RegionStep
 from workbench.store.packing import PackWriter
 from workbench.store.packs import Packs
@@ -35,8 +35,8 @@ class _Moves:
     """Where blocks went, and how deep their chains are there."""
 
     def __init__(self) -> None:
-        self._to = IdIndex()
-        self._depth = IdIndex()
+        self._to = KeyIndex()
+        self._depth = KeyIndex()
 
     def add(self, old: U64, new: U64, depth: U8) -> None:
         self._to.add(old, new.astype(np.int64))
