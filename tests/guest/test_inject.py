@@ -18,7 +18,8 @@ import pytest
 
 from workbench.errors import GuestGoneError, UnsupportedError
 from workbench.guest import inject, probe
-from workbench.guest.process import HeldProcess
+from workbench.guest.injection import map_file
+from workbench.guest.process import HeldProcess, read_vmas
 from workbench.guest.userfaultfd import take_userfaultfd
 
 _WAIT = """
@@ -89,6 +90,46 @@ def test_a_process_goes_on_as_before(kind: str) -> None:
             assert handles(child.pid) == before
         time.sleep(0.05)
         assert child.poll() is None
+
+
+_SAME = """
+import mmap, os
+content = os.urandom(8 * 4096)
+memory = mmap.mmap(-1, len(content), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.write(content)
+file = os.memfd_create("same")
+os.write(file, bytes(4096) + content)
+place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+print(place, file, flush=True)
+while True:
+    wait(1)
+    assert memory[:] == content
+    memory[0] = content[0]
+"""
+
+
+def test_a_file_takes_the_place_of_memory_with_the_same_content() -> None:
+    with running(_WAIT + _SAME) as (child, process):
+        assert child.stdout is not None
+        address, descriptor = map(int, child.stdout.readline().split())
+        there = Path(f"/proc/{child.pid}/fd/{descriptor}")
+        before = there.read_bytes()
+        for _ in range(5):
+            map_file(process, address + 4096, 6 * 4096, descriptor, 2 * 4096)
+        [found] = [each for each in read_vmas(child.pid) if each.start == address + 4096]
+        assert (found.end, found.inode, found.offset) == (address + 7 * 4096, there.stat().st_ino, 2 * 4096)
+        assert found.permissions == "rw-p"
+        for wrong in ((address + 1, 4096, descriptor, 0), (address, 4096, 999, 0)):
+            with pytest.raises(UnsupportedError, match="mmap"):
+                map_file(process, *wrong)
+        map_file(process, address, 4096, descriptor, 4096)
+        time.sleep(0.05)
+        assert child.poll() is None, "it would not have gone on with other content"
+        assert there.read_bytes() == before
+        child.kill()
+        child.wait()
+        with pytest.raises(GuestGoneError):
+            map_file(process, address, 4096, descriptor, 4096)
 
 
 def injector(process: HeldProcess) -> subprocess.Popen[bytes]:

@@ -1,12 +1,13 @@
 """Have QEMU make one userfaultfd, and hand it over: a program of its own, run for some milliseconds per guest.
 
-    python -I -S inject.py PID SOCKET PIDFD
+    python -I -S inject.py PID SOCKET PIDFD [ADDRESS LENGTH DESCRIPTOR OFFSET]
 
 Only the process that owns memory can make a userfaultfd for it, so one `userfaultfd(2)` and one `close(2)` are run in
-QEMU's main thread. No instruction of QEMU is changed or stepped: the thread is let run until it enters `poll(2)` or
+QEMU's main thread; with further words one `mmap(2)` instead, which puts a file in the place of memory with the same
+content. No instruction of QEMU is changed or stepped: the thread is let run until it enters `poll(2)` or
 `ppoll(2)`, where an event loop spends its life, the kernel is given our call instead of that one, and then the thread
 enters its own call again with its registers as they were. So there is no instant at which this program must not die: if
-it is killed, the kernel lets QEMU go on, and at worst one `ppoll` returns early with a count while no descriptor is
+it is killed, the kernel lets QEMU go on, and at worst one `ppoll` returns early with a number while no descriptor is
 marked, which QEMU's and glib's loops take as a wake-up for nothing because they look at the marks alone (and a
 descriptor that nobody uses may stay open). Stepping instead would leave a SIGTRAP that kills QEMU.
 
@@ -25,6 +26,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 
 _PATIENCE = 3.0
 """Seconds until the main thread must have entered `ppoll`."""
@@ -41,7 +43,9 @@ _INFO_ENTRY, _INFO_EXIT = 1, 2
 _SYSCALL_TRAP = signal.SIGTRAP | 0x80
 _WALL = 0x40000000  # __WALL, include/uapi/linux/wait.h
 # arch/x86/entry/syscalls/syscall_64.tbl
-_NR_CLOSE, _NR_POLL, _NR_RESTART, _NR_PPOLL, _NR_USERFAULTFD, _NR_PIDFD_GETFD = 3, 7, 219, 271, 323, 438
+_NR_CLOSE, _NR_POLL, _NR_MMAP, _NR_RESTART, _NR_PPOLL, _NR_USERFAULTFD, _NR_PIDFD_GETFD = 3, 7, 9, 219, 271, 323, 438
+_ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
+_READ_WRITE, _PRIVATE_FIXED = 0x3, 0x12  # include/uapi/asm-generic/mman-common.h
 _UFFD_USER_MODE_ONLY = 1  # include/uapi/linux/userfaultfd.h
 _AUDIT_ARCH_X86_64 = 0xC000003E  # include/uapi/linux/audit.h
 _ENTER = b"\x0f\x05"  # syscall
@@ -160,13 +164,15 @@ class Tracee:
             number == _NR_RESTART and code == _ENTER_POLL
         )
 
-    def call(self, number: int, argument: int) -> int:
+    def call(self, number: int, *arguments: int) -> int:
         """Give the kernel another call instead of the one the thread is entering, and return its result.
 
         Afterwards the thread stands before its own call again, with the registers it had.
         """
         ctypes.memmove(ctypes.byref(self._ours), ctypes.byref(self.theirs), ctypes.sizeof(_Registers))
-        self._ours.orig_rax, self._ours.rdi = number, argument
+        self._ours.orig_rax = number
+        for register, argument in zip(_ARGUMENTS, arguments, strict=False):
+            setattr(self._ours, register, argument)
         self._ptrace(_SETREGS, 0, ctypes.addressof(self._ours))
         try:
             self._next_call(_INFO_EXIT)
@@ -209,16 +215,25 @@ def check(pid: int) -> None:
         raise RefusedError("QEMU is stopped by a signal")
 
 
-def take(pid: int, pidfd: int) -> tuple[int, int]:
-    """Return a userfaultfd of QEMU's memory and for how long, in µs, its main thread was held."""
+@contextlib.contextmanager
+def _seized(pid: int) -> Iterator[Tracee]:
+    """Have the main thread before a call of its own for the body, and let it go."""
     check(pid)
     tracee = Tracee(pid)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where our parent ignores it, we would, and not be woken by stops
-    began = time.perf_counter_ns()
     try:
         tracee.seize()
         tracee.reach_poll()
+        yield tracee
+    finally:
+        tracee.detach()
+
+
+def take(pid: int, pidfd: int) -> tuple[int, int]:
+    """Return a userfaultfd of QEMU's memory and for how long, in µs, its main thread was held."""
+    began = time.perf_counter_ns()
+    with _seized(pid) as tracee:
         theirs = tracee.call(_NR_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK | _UFFD_USER_MODE_ONLY)
         if theirs < 0:
             raise RefusedError(f"userfaultfd in QEMU: {os.strerror(-theirs)}")
@@ -227,19 +242,31 @@ def take(pid: int, pidfd: int) -> tuple[int, int]:
         finally:
             tracee.reach_poll()
             tracee.call(_NR_CLOSE, theirs)
-    finally:
-        tracee.detach()
     return ours, (time.perf_counter_ns() - began) // 1000
 
 
-def main(pid: int, handle: int, pidfd: int) -> int:
-    """Do it and report on the socket: a JSON object, with the descriptor where it worked."""
+def place(pid: int, address: int, length: int, descriptor: int, offset: int) -> int:
+    """Map a file that QEMU has open over memory of its own; return for how long, in µs, its main thread was held."""
+    began = time.perf_counter_ns()
+    with _seized(pid) as tracee:
+        found = tracee.call(_NR_MMAP, address, length, _READ_WRITE, _PRIVATE_FIXED, descriptor, offset)
+        if found != address:
+            raise RefusedError(f"mmap in QEMU: {os.strerror(-found) if -4096 < found < 0 else hex(found)}")
+    return (time.perf_counter_ns() - began) // 1000
+
+
+def main(pid: int, handle: int, pidfd: int, *mapping: int) -> int:
+    """Do it and report on the socket: a JSON object, with the descriptor where there is one."""
     channel = socket.socket(fileno=handle)
     descriptors: list[int] = []
+    report: dict[str, object]
     try:
-        descriptor, held = take(pid, pidfd)
-        descriptors.append(descriptor)
-        report: dict[str, object] = {"held_us": held}
+        if mapping:
+            report = {"held_us": place(pid, *mapping)}
+        else:
+            descriptor, held = take(pid, pidfd)
+            descriptors.append(descriptor)
+            report = {"held_us": held}
     except RefusedError as error:
         report = {"refused": str(error)}
     except GoneError as error:
@@ -256,4 +283,4 @@ def main(pid: int, handle: int, pidfd: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:4])))
+    sys.exit(main(*map(int, sys.argv[1:])))

@@ -12,18 +12,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
-import socket
 import struct
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workbench.errors import GuestError, UnsupportedError, UsageError
+from workbench.guest.injection import inject
 from workbench.guest.memory import MemoryBlock, MemoryMap
 from workbench.guest.pagemap import Pagemap, expand_runs
 from workbench.guest.process import HeldProcess
@@ -38,15 +34,9 @@ _MODE_WP = 1 << 1
 _API_CALL = 3 << 30 | 24 << 16 | 0xAA << 8 | 0x3F  # UFFDIO_API: _IOWR(0xAA, 0x3F, struct uffdio_api)
 _REGISTER_CALL = 3 << 30 | 32 << 16 | 0xAA << 8  # UFFDIO_REGISTER: _IOWR(0xAA, 0, struct uffdio_register)
 
-_INJECTION_LIMIT = 10.0
-"""Seconds for the injecting process; it limits itself to less."""
-
 
 def take_userfaultfd(process: HeldProcess) -> tuple[int, int]:
     """Return a userfaultfd for QEMU's memory and for how many µs QEMU's main thread was held.
-
-    The work is done by `inject.py` in a process and session of its own: whatever happens to this process meanwhile,
-    that one ends its work and lets QEMU go.
 
     Raises
     ------
@@ -55,38 +45,11 @@ def take_userfaultfd(process: HeldProcess) -> tuple[int, int]:
     GuestGoneError
         If QEMU ended.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        with theirs:
-            program = str(Path(__file__).with_name("inject.py"))
-            handles = (theirs.fileno(), process.pidfd)
-            words = [sys.executable, "-I", "-S", program, *map(str, (process.pid, *handles))]
-            quiet = subprocess.DEVNULL
-            child = subprocess.Popen(
-                words, pass_fds=handles, start_new_session=True, stdin=quiet, stdout=quiet, stderr=quiet
-            )
-        try:
-            return _receive(ours, process)
-        finally:
-            try:
-                child.wait(1)
-            except subprocess.TimeoutExpired:
-                child.kill()  # harmless to QEMU at any instant, see inject.py
-                child.wait()
-
-
-def _receive(channel: socket.socket, process: HeldProcess) -> tuple[int, int]:
-    channel.settimeout(_INJECTION_LIMIT)
-    try:
-        message, descriptors, _flags, _address = socket.recv_fds(channel, 65536, 1)
-    except TimeoutError:
-        message, descriptors = b"", []
-    report = json.loads(message or b'{"refused": "the injecting process ended without a word"}')
+    report, descriptors = inject(process)
     if not descriptors:
         process.require("making a userfaultfd")
         reason = report.get("refused") or report.get("gone")
         raise UnsupportedError(f"no userfaultfd in QEMU: {reason}", cure="See `workbench doctor`")
-    os.set_inheritable(descriptors[0], False)
     return descriptors[0], int(report["held_us"])
 
 
