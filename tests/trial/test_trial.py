@@ -37,11 +37,20 @@ def assert_clean(case: Case, guest: DemoGuest) -> None:
 
 
 def acts(case: Case) -> list[str]:
-    return [mark.name.split("-")[-1] for mark in case.marks() if mark.kind == "trial"]
+    """What was done, as the marks and, besides what it says of probes, the audit log have it."""
+    marked = [mark.name.split("-")[-1] for mark in case.marks() if mark.kind == "trial"]
+    assert [line["result"] for line in case.audit_log.lines() if "probe" not in line["result"]] == marked
+    assert case.audit_log.verify() == []
+    return marked
+
+
+def noted(case: Case) -> list[tuple[str, str, str]]:
+    """Who did what and why, by the audit log."""
+    return [(line["who"], line["result"], line["facts"].get("why", "")) for line in case.audit_log.lines()]
 
 
 def test_what_is_committed_is_kept(case: Case, tried: DemoGuest) -> None:
-    trial = case.trial("then", CHANGE, commit_within=60, confirm=tried.name)
+    trial = case.trial("then", CHANGE, commit_within=60, confirm=tried.name, who="token:ann")
     assert trial.status.state == "open"
     assert trial.watched
     assert [mark.capture for mark in case.marks() if mark.kind == "hold"] == [trial.status.safety]
@@ -50,6 +59,7 @@ def test_what_is_committed_is_kept(case: Case, tried: DemoGuest) -> None:
     with pytest.raises(UsageError, match="is committed"):
         trial.undo()
     assert acts(case) == ["begun", "applied", "committed"]
+    assert [who for who, _result, _why in noted(case)] == ["token:ann", "token:ann", f"uid:{os.geteuid()}"]
     assert_clean(case, tried)
 
 
@@ -62,6 +72,7 @@ def test_what_is_not_committed_in_time_goes_back(case: Case, tried: DemoGuest) -
     with pytest.raises(UsageError, match="not committed within"):
         trial.commit()
     assert acts(case) == ["begun", "applied", "undone"]
+    assert noted(case)[-1] == ("watchman", "undone", "it was not committed within 4 s")
     assert_clean(case, tried)
 
 
@@ -75,6 +86,8 @@ def test_probes_that_fail_take_it_back_and_those_that_do_not_leave_it(case: Case
     tried.run("rm /root/planted")
     status = trial.wait(120)
     assert (status.state, status.why) == ("undone", "2 probes failed in a row: the command ends with 1")
+    told = [line for line in noted(case) if line[0] == "watchman"]
+    assert told == [("watchman", "probe failed", "the command ends with 1")] * 2 + [("watchman", "undone", status.why)]
     assert seen(tried) == ["now"]
     assert_clean(case, tried)
 

@@ -14,6 +14,7 @@ from workbench.rewind.plan import RewindPlan
 from workbench.store import CaseStore
 
 if TYPE_CHECKING:
+    from workbench.store.auditlog import AuditLog
     from workbench.trial.probes import Probe
     from workbench.trial.trial import Trial
     from workbench.trial.variant import Variant
@@ -55,6 +56,7 @@ class TrialsOfCase:
         failures: int = 3,
         timeout: float = 60.0,
         detached: bool = False,
+        who: str = "",
         guest: str | None = None,
         progress: Progress = silent,
     ) -> Trial:
@@ -80,6 +82,8 @@ class TrialsOfCase:
             Seconds for a script.
         detached : bool
             Once the change is applied, the trial does not end with this process.
+        who : str
+            On whose behalf, for the audit log; by default the user's.
 
         Raises
         ------
@@ -106,8 +110,16 @@ class TrialsOfCase:
             failures=failures,
             timeout=timeout,
             detached=detached,
+            who=who,
             progress=progress,
         )
+
+    @property
+    def audit_log(self) -> AuditLog:
+        """What was done to guests on trial, by whom, and what came of it: `lines()`, `verify()`, `last`."""
+        from workbench.trial.acts import audit_log
+
+        return audit_log(self.store.path)
 
     def trials(self) -> list[Trial]:
         """Return the trials of this case, oldest first, also those that other processes began."""

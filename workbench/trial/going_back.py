@@ -19,21 +19,15 @@ from workbench.rewind.plan import plan_rewind
 from workbench.store import CaseStore
 from workbench.timeline.current import last_rewind
 from workbench.timeline.retention import HOLD
+from workbench.trial.acts import note_act
 from workbench.trial.state import TrialFile, TrialStatus
 
-__all__ = ["TRIAL", "go_back", "hold", "note_act", "release", "safety_of"]
+__all__ = ["go_back", "hold", "release", "safety_of"]
 
-TRIAL = "trial"
 _TRIES = 3
 _QUIET = 1.0
 """Seconds for which nobody has worked on the guest and it has run: then nothing of a dead process is under way."""
 _QUIET_AT_MOST = 60.0
-
-
-def note_act(store: CaseStore, status: TrialStatus, act: str, why: str = "") -> None:
-    """Write an act of a trial into the case, as a mark; where that fails, going back must not fail with it."""
-    with contextlib.suppress(WorkbenchError):
-        store.add_mark(Mark(f"trial-{status.id[:8]}-{act}", status.guest, time.time_ns(), None, TRIAL, why[:500]))
 
 
 def hold(store: CaseStore, status: TrialStatus, safety: CaptureId) -> None:
@@ -77,7 +71,7 @@ def go_back(case: Path, file: TrialFile) -> TrialStatus:
         said = error.message if isinstance(error, WorkbenchError) else repr(error)
         ended, told = "failed", f"; going back did not work: {said}"
     status = file.step("undone" if ended == "undone" else "failed", why=status.why + told)
-    note_act(store, status, ended, status.why)
+    note_act(store, status, ended, status.ended_by, status.why)
     if status.state == "undone":
         release(store, status)
     return status

@@ -72,6 +72,8 @@ class TrialStatus:
         Failed probes in a row that end it.
     probed, failed : int
         Probes so far, and how many of the last ones failed in a row.
+    who, ended_by : str
+        Who began it, and who had it ended: a user, a caller of a service, or "watchman".
     """
 
     id: str
@@ -93,6 +95,8 @@ class TrialStatus:
     watchman: int = 0
     probed: int = 0
     failed: int = 0
+    who: str = ""
+    ended_by: str = ""
 
     @property
     def seconds_left(self) -> float | None:

@@ -21,7 +21,8 @@ from workbench.progress import Progress, silent
 from workbench.rewind.outcome import Rewound
 from workbench.rewind.plan import RewindPlan, plan_rewind
 from workbench.store import CaseStore
-from workbench.trial.going_back import go_back, hold, note_act, release
+from workbench.trial.acts import audit_act, mark_act, note_act, user
+from workbench.trial.going_back import go_back, hold, release
 from workbench.trial.probes import Probe, words_of
 from workbench.trial.state import TrialFile, TrialStatus, trial_files
 from workbench.trial.variant import Variant, apply_variant, refuse_no_variant
@@ -54,21 +55,21 @@ class Trial:
         """Whether its watchman lives; where he does not, nobody but `undo` takes the guest back."""
         return _is_watchman(self.status.watchman, self.id)
 
-    def commit(self) -> TrialStatus:
-        """Keep the guest as it is.
+    def commit(self, *, who: str = "") -> TrialStatus:
+        """Keep the guest as it is; `who` is for the audit log, by default the user.
 
         Raises
         ------
         UsageError
             If it is not open, or no more.
         """
-        status = self._file.step("committed", why="committed")
-        note_act(self._store, status, "committed")
+        status = self._file.step("committed", why="committed", ended_by=who or user())
+        note_act(self._store, status, "committed", status.ended_by)
         release(self._store, status)
         return status
 
-    def undo(self, why: str = "it was asked to", timeout: float = 300) -> TrialStatus:
-        """Take the guest back, and wait until it is.
+    def undo(self, why: str = "it was asked to", timeout: float = 300, *, who: str = "") -> TrialStatus:
+        """Take the guest back, and wait until it is; `who` is for the audit log, by default the user.
 
         Raises
         ------
@@ -78,7 +79,7 @@ class Trial:
             If it did not work; `guest_is` says what holds.
         """
         if self.status.state != "undoing":
-            self._file.step("undoing", why=why)
+            self._file.step("undoing", why=why, ended_by=who or user())
         return self.wait(timeout)
 
     def wait(self, timeout: float | None = None) -> TrialStatus:
@@ -138,6 +139,7 @@ def begin_trial(
     failures: int = 3,
     timeout: float = 60.0,
     detached: bool = False,
+    who: str = "",
     progress: Progress = silent,
 ) -> Trial:
     """Begin a trial; see `TrialsOfCase.trial`."""
@@ -155,18 +157,21 @@ def begin_trial(
         "probe": words_of(probe),
         "every": every,
         "failures": failures,
+        "who": who or user(),
     }
     trial = Trial(store, file := TrialFile.create(store.path, **known))
-    start_watchman(store.path, file)
-    note_act(store, trial.status, "begun", f"target={target}")
     try:
+        start_watchman(store.path, file)
+        status = trial.status
+        audit_act(store.path, status, "begun", status.who)
+        mark_act(store, status, "begun", f"target={target}")
         done = plan.execute(hypervisor, store, confirm=confirm, progress=progress)
         assert isinstance(done, Rewound)
         until = time.monotonic() + commit_within
         status = file.step("applying", safety=done.safety.id, until=until)
         hold(store, status, done.safety.id)
         apply_variant(Inside(hypervisor.guest(status.guest)), variant, min(timeout, commit_within))
-        note_act(store, file.step("open"), "applied")
+        note_act(store, file.step("open"), "applied", status.who)
     except BaseException as error:
         _went_wrong(trial, error)
         raise

@@ -20,8 +20,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.errors import StoreError, UsageError
+from workbench.errors import StoreError, UsageError, WorkbenchError
 from workbench.guest.connection import Guest, Hypervisor
+from workbench.trial.acts import WATCHMAN, audit_act
 from workbench.trial.going_back import go_back
 from workbench.trial.probes import Probe, probe_of
 from workbench.trial.state import TrialFile, TrialStatus
@@ -30,6 +31,8 @@ __all__ = ["start_watchman"]
 
 _TICK = 0.1
 _START_LIMIT = 30.0
+_MOST_NOTED = 500
+"""Lines of the audit log about the probes of one trial."""
 
 
 def start_watchman(case: Path, file: TrialFile) -> None:
@@ -70,6 +73,7 @@ class _Watch:
         self.next_probe = 0.0
         self.probing: threading.Thread | None = None
         self.answer: list[str] = []
+        self.unwell, self.noted = False, 0
 
     def run(self) -> None:
         """Look until the trial has ended."""
@@ -80,7 +84,7 @@ class _Watch:
             why = self._reason(status)
             if why:
                 with contextlib.suppress(UsageError):  # committed, or undone, at the same moment
-                    self.file.step("undoing", why=why)
+                    self.file.step("undoing", why=why, ended_by=WATCHMAN)
                 continue
             time.sleep(_TICK)
 
@@ -102,13 +106,21 @@ class _Watch:
             self.next_probe = time.monotonic() + status.every
             wrong = self.answer.pop() if self.answer else "the probe itself failed"
             failed = status.failed + 1 if wrong else 0
-            self.file.note(probed=status.probed + 1, failed=failed)
+            self._note(self.file.note(probed=status.probed + 1, failed=failed), wrong)
             if failed >= status.failures:
                 return f"{failed} probes failed in a row: {wrong}"
         elif time.monotonic() >= self.next_probe:
             self.probing = threading.Thread(target=self._probe, args=(probe, status), daemon=True)
             self.probing.start()
         return ""
+
+    def _note(self, status: TrialStatus, wrong: str) -> None:
+        """Note a probe that failed, and the first one that is well again; a flapping one not for ever."""
+        if self.noted < _MOST_NOTED and (wrong or self.unwell):
+            self.noted += 1
+            with contextlib.suppress(WorkbenchError):
+                audit_act(self.case, status, "probe failed" if wrong else "probe well again", WATCHMAN, wrong)
+        self.unwell = bool(wrong)
 
     def _probe(self, probe: Probe, status: TrialStatus) -> None:
         self.answer.append(probe.check(lambda: self._guest(status)))
