@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from workbench.case import Case, CommandProbe, TcpProbe
+from workbench.case import Case, CommandProbe
 from workbench.demo import DemoGuest
 from workbench.errors import ConfirmationError, RewindError, UsageError
 from workbench.guest.leftovers import find_leftovers
@@ -90,13 +90,6 @@ def test_probes_that_fail_take_it_back_and_those_that_do_not_leave_it(case: Case
     assert told == [("watchman", "probe failed", "the command ends with 1")] * 2 + [("watchman", "undone", status.why)]
     assert seen(tried) == ["now"]
     assert_clean(case, tried)
-
-
-def test_a_port_that_nobody_listens_at_fails_a_probe(case: Case, tried: DemoGuest) -> None:
-    closed = TcpProbe("127.0.0.1", 1)
-    trial = case.trial("then", commit_within=90, confirm=tried.name, probe=closed, every=0.1, failures=1)
-    assert "127.0.0.1:1 does not accept" in trial.wait(120).why
-    assert seen(tried) == ["now"]
 
 
 def test_a_change_that_fails_takes_it_back_before_anybody_is_told(case: Case, tried: DemoGuest) -> None:

@@ -6,9 +6,11 @@ status. Refuses to follow redirects and to use proxies.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +32,7 @@ class HttpProbe:
     url : str
         http or https; certificates are checked.
     timeout : float
-        Seconds.
+        Seconds, for all of it.
     """
 
     url: str
@@ -41,14 +43,25 @@ class HttpProbe:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=self.timeout)
+        end = threading.Timer(self.timeout, _cut, (connection,))  # an answer that trickles in would have no end
+        end.start()
         try:
             connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
             status = connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
+            if end.finished.is_set():  # what was cut off is no answer
+                return f"{self.url} does not answer: TimeoutError"
+        except (OSError, ValueError, http.client.HTTPException) as error:
             return f"{self.url} does not answer: {type(error).__name__}"
         finally:
+            end.cancel()
             connection.close()
         return "" if 200 <= status < 400 else f"{self.url} answers {status}"
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    with contextlib.suppress(OSError):
+        if connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +131,22 @@ def words_of(probe: Probe | None) -> dict[str, Any]:
         return {}
     if not 0 < probe.timeout <= 3600:
         raise UsageError("a probe takes up to an hour", found=probe.timeout)
-    if isinstance(probe, HttpProbe) and (
-        urlsplit(probe.url).scheme not in ("http", "https") or not urlsplit(probe.url).hostname
-    ):
+    if isinstance(probe, HttpProbe) and not _is_address(probe.url):
         raise UsageError("a probe asks an http or https address", found=probe.url)
     if isinstance(probe, TcpProbe) and not 0 < probe.port < 65536:
         raise UsageError("no TCP port", found=probe.port)
     name = next(name for name, kind in _KINDS.items() if isinstance(probe, kind))
     return {"kind": name, **dataclasses.asdict(probe)}
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    told = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+    return told and url.isascii() and url.isprintable() and " " not in url and parts.username is None
 
 
 def probe_of(words: dict[str, Any]) -> Probe | None:

@@ -31,6 +31,8 @@ __all__ = ["start_watchman"]
 
 _TICK = 0.1
 _START_LIMIT = 30.0
+_GRACE = 15.0
+"""Seconds beyond its own time after which a probe that does not end has failed: killing a command takes some."""
 _MOST_NOTED = 500
 """Lines of the audit log about the probes of one trial."""
 
@@ -73,6 +75,7 @@ class _Watch:
         self.next_probe = 0.0
         self.probing: threading.Thread | None = None
         self.answer: list[str] = []
+        self.overdue = 0.0
         self.unwell, self.noted = False, 0
 
     def run(self) -> None:
@@ -99,18 +102,21 @@ class _Watch:
 
     def _probed(self, status: TrialStatus) -> str:
         probe = probe_of(status.probe)
-        if probe is None or (self.probing is not None and self.probing.is_alive()):
+        late = self.probing is not None and time.monotonic() >= self.overdue
+        if probe is None or (self.probing is not None and self.probing.is_alive() and not late):
             return ""
         if self.probing is not None:
-            self.probing = None
+            failure = "the probe does not end" if late else "the probe itself failed"
+            wrong = self.answer.pop() if self.answer else failure
+            self.probing, self.answer = None, []  # one that does not end has a list of its own
             self.next_probe = time.monotonic() + status.every
-            wrong = self.answer.pop() if self.answer else "the probe itself failed"
             failed = status.failed + 1 if wrong else 0
             self._note(self.file.note(probed=status.probed + 1, failed=failed), wrong)
             if failed >= status.failures:
                 return f"{failed} probes failed in a row: {wrong}"
         elif time.monotonic() >= self.next_probe:
-            self.probing = threading.Thread(target=self._probe, args=(probe, status), daemon=True)
+            self.overdue = time.monotonic() + probe.timeout + _GRACE
+            self.probing = threading.Thread(target=self._probe, args=(probe, status, self.answer), daemon=True)
             self.probing.start()
         return ""
 
@@ -122,8 +128,8 @@ class _Watch:
                 audit_act(self.case, status, "probe failed" if wrong else "probe well again", WATCHMAN, wrong)
         self.unwell = bool(wrong)
 
-    def _probe(self, probe: Probe, status: TrialStatus) -> None:
-        self.answer.append(probe.check(lambda: self._guest(status)))
+    def _probe(self, probe: Probe, status: TrialStatus, answer: list[str]) -> None:
+        answer.append(probe.check(lambda: self._guest(status)))
 
     def _guest(self, status: TrialStatus) -> Guest:
         self.hypervisor = self.hypervisor or Hypervisor(status.uri)
