@@ -61,8 +61,14 @@ def safety_of(store: CaseStore, status: TrialStatus) -> CaptureId | None:
 
 
 def go_back(case: Path, file: TrialFile) -> TrialStatus:
-    """Go back and return how the trial ended."""
-    store, status = CaseStore.open(case), file.read()
+    """Go back and return how the trial ended; of several who want to, one does."""
+    with file.going_back():
+        status = file.read()
+        return status if status.ended else _go_back(case, file, status)
+
+
+def _go_back(case: Path, file: TrialFile, status: TrialStatus) -> TrialStatus:
+    store = CaseStore.open(case)
     ended, told = "undone", ""
     try:
         with Hypervisor(status.uri) as hypervisor:

@@ -179,6 +179,13 @@ class TrialFile:
         with self._turn():
             return self._write(dataclasses.replace(self.read(), **changes))
 
+    @contextlib.contextmanager
+    def going_back(self) -> Iterator[None]:
+        """Be the only one who takes the guest back; others wait."""
+        with (self.directory / "back").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _write(self, status: TrialStatus) -> TrialStatus:
         new = self.directory / f"{_NAME}.new"
         with new.open("w") as file:

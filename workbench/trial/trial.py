@@ -8,6 +8,7 @@ second trial of a guest, and anything without the guest's name confirmed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from workbench.progress import Progress, silent
 from workbench.rewind.outcome import Rewound
 from workbench.rewind.plan import RewindPlan, plan_rewind
 from workbench.store import CaseStore
-from workbench.trial.acts import audit_act, mark_act, note_act, user
+from workbench.trial.acts import WATCHMAN, audit_act, mark_act, note_act, user
 from workbench.trial.going_back import go_back, hold, release
 from workbench.trial.probes import Probe, words_of
 from workbench.trial.state import TrialFile, TrialStatus, trial_files
@@ -108,6 +109,27 @@ class Trial:
             )
         return status
 
+    def watch_again(self) -> bool:
+        """Give it another watchman where the last one died; return whether that was needed.
+
+        A trial whose owner died, too, before it was open, goes back.
+
+        Raises
+        ------
+        StoreError
+            If none comes up.
+        """
+        status = self.status
+        if status.ended or self.watched:
+            return False
+        detached = status.state == "open" and status.detached
+        owned = not detached and Path(f"/proc/{status.owner}").exists()
+        if not (detached or owned) and status.state != "undoing":
+            with contextlib.suppress(UsageError):  # it has gone on meanwhile
+                self._file.step("undoing", why="the process that tried it ended", ended_by=WATCHMAN)
+        start_watchman(self._store.path, self._file, status.owner if owned else os.getpid())
+        return True
+
     def __enter__(self) -> Self:
         return self
 
@@ -161,7 +183,7 @@ def begin_trial(
     }
     trial = Trial(store, file := TrialFile.create(store.path, **known))
     try:
-        start_watchman(store.path, file)
+        start_watchman(store.path, file, os.getpid())
         status = trial.status
         audit_act(store.path, status, "begun", status.who)
         mark_act(store, status, "begun", f"target={target}")

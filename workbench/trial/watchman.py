@@ -37,15 +37,15 @@ _MOST_NOTED = 500
 """Lines of the audit log about the probes of one trial."""
 
 
-def start_watchman(case: Path, file: TrialFile) -> None:
-    """Start the watchman of a trial of this process.
+def start_watchman(case: Path, file: TrialFile, owner: int) -> None:
+    """Start the watchman of a trial that the process `owner` tries.
 
     Raises
     ------
     StoreError
         If it does not come up: nothing may be tried without it.
     """
-    words = [str(case.resolve()), file.directory.name, str(os.getpid())]
+    words = [str(case.resolve()), file.directory.name, str(owner)]
     process = subprocess.Popen(
         [sys.executable, "-m", "workbench.trial.watchman", *words],
         start_new_session=True,
