@@ -96,7 +96,7 @@ class Variants(Still, ipywidgets.VBox):  # type: ignore[misc]
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        self._turns = threading.Lock()
+        self._turns, self._asked = threading.Lock(), ""
         self.work = Work(cancel=experiment.case.analyst.close)
         self.measures = Measures(experiment)
         self.runs = Table(experiment.runs.drop(columns=list(_UNSEEN), errors="ignore"), label=_RUNS)
@@ -183,8 +183,9 @@ class Variants(Still, ipywidgets.VBox):  # type: ignore[misc]
     def _fill(self) -> None:
         name = self.title
         side = self.sides.get(name)
-        if side is None or side.filled:
+        if side is None or side.filled or (self._asked == name and self.work.running):
             return
+        self._asked = name
         self.work.run(f"Asking for {name}", lambda progress: self._ask(name, progress), side.show)
 
     def _ask(self, name: str, progress: Progress) -> dict[str, pd.DataFrame]:
