@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,10 +19,11 @@ from rewinding import assert_healthy, content, differing_pages, eventually, supe
 
 from workbench.case import Case, Clone, Moment
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
-from workbench.errors import WorkbenchError
+from workbench.errors import UnsupportedError, WorkbenchError
 from workbench.guest.connection import Guest
 from workbench.rewind import clone as cloning
-from workbench.rewind import mapped
+from workbench.rewind import mapped, mapped_kernel
+from workbench.rewind.mapped_kernel import read_kernel
 
 pytestmark = pytest.mark.guest
 
@@ -89,6 +91,63 @@ def test_clones_of_a_moment_share_one_file_that_nobody_can_change(moment: Moment
         finally:
             os.close(descriptor)
         assert different(moment, first.guest) == different(moment, second.guest) == {}
+
+
+def kernels(clone: Clone, original: DemoGuest) -> list[tuple[int, int, int]]:
+    """The mappings of the file behind main memory: inode, bytes, and bytes of it that QEMU has for itself."""
+    text = Path(f"/proc/{clone.guest.pid}/smaps").read_text()
+    found = []
+    for part in re.split(r"(?m)^(?=[0-9a-f]+-)", text)[1:]:
+        begin, end, _permissions, offset, inode = re.match(MAPPING, part).groups()  # type: ignore[union-attr]
+        if "memfd:rwb-memory-" in part and int(offset, 16) >= original.spec.memory_mib << 20:
+            own = re.search(r"(?m)^Anonymous: +(\d+) kB$", part)
+            assert own is not None
+            found.append((int(inode), int(end, 16) - int(begin, 16), int(own[1]) << 10))
+    return found
+
+
+MAPPING = r"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) \S+ (\d+)"
+
+
+def test_clones_share_the_kernel_that_qemu_boots_them_with(moment: Moment, original: DemoGuest) -> None:
+    """That they boot with it is what `test_a_clone_survives_its_own_reboot` sees."""
+    size = len(read_kernel(original.domain.XMLDesc()))
+    with moment.clone() as first, moment.clone(run=False) as second:
+        [(inode, length, own)] = kernels(first, original)
+        assert inode == file_of(first)
+        assert size - (1 << 20) < length <= size
+        assert own == 0
+        assert kernels(second, original) == [(inode, length, 0)]
+        with supervisor_of(first, original) as inside:
+            assert_healthy(inside)
+
+
+@pytest.mark.parametrize("obstacle", ["QEMU may not be touched", "another kernel lies there now", "it cannot be read"])
+def test_a_clone_whose_kernel_cannot_be_shared_has_its_own(
+    moment: Moment, original: DemoGuest, monkeypatch: pytest.MonkeyPatch, obstacle: str
+) -> None:
+    def refuse(*_words: object) -> None:
+        raise UnsupportedError("planted")
+
+    if obstacle == "QEMU may not be touched":
+        monkeypatch.setattr(mapped_kernel, "map_file", refuse)
+    else:
+        other = b"" if obstacle == "it cannot be read" else os.urandom(len(read_kernel(original.domain.XMLDesc())))
+        monkeypatch.setattr(cloning, "read_kernel", lambda _xml: other)
+    with moment.clone() as clone, supervisor_of(clone, original) as inside:
+        assert clone.record.memory == "mapped"
+        assert kernels(clone, original) == []
+        assert_healthy(inside)
+
+
+def test_what_a_strangers_xml_calls_a_kernel_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "small").write_bytes(b"MZ")
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    for path in ("pipe", "small", "huge", "none", ".", "../../dev/zero"):
+        assert read_kernel(f"<domain><os><kernel>{tmp_path}/{path}</kernel></os></domain>") == b"", path
+    assert read_kernel("<domain/>") == b""
 
 
 def test_clones_that_start_at_once_share_it_too(moment: Moment) -> None:

@@ -32,6 +32,7 @@ from workbench.rewind.domain import clone_owner, clone_xml
 from workbench.rewind.identity import Change, Clock, Identity, carry_out, plan_change, with_macs
 from workbench.rewind.images import content_image, overlay
 from workbench.rewind.mapped import mapped_memory
+from workbench.rewind.mapped_kernel import read_kernel
 from workbench.rewind.mapped_xml import main_memory, with_mapping
 from workbench.rewind.network import Links, Network, connect, network_of, set_links
 from workbench.rewind.network_segment import Keeper, Segment
@@ -212,7 +213,7 @@ def _start_mapped(
     user = qemu_user(hypervisor, ET.fromstring(xml).get("type", "qemu"))
     others = [clone.uuid for clone in list_clones(store) if clone.uri == hypervisor.uri]
     with (
-        mapped_memory(view, block, store.path / "clones", others, user) as mapped,
+        mapped_memory(view, block, store.path / "clones", others, user, read_kernel(xml)) as mapped,
         lend(mapped.descriptor, user) as path,
     ):
         mapping = with_mapping(xml, block, path, mapped.size)

@@ -50,10 +50,13 @@ class MappedMemory:
     descriptor : int
     sealed : bool
         Whether it is whole; else it is to be filled.
+    kernel : bytes
+        What QEMU boots the guest with, for which there is room behind the block; empty where there is none.
     """
 
-    def __init__(self, block: str, size: int, descriptor: int, *, sealed: bool) -> None:
+    def __init__(self, block: str, size: int, descriptor: int, *, sealed: bool, kernel: bytes = b"") -> None:
         self.block, self.size, self.descriptor, self.sealed = block, size, descriptor, sealed
+        self.kernel = kernel
 
     def write(self, blocks: Blocks) -> None:
         """Put pages into it, ascending."""
@@ -75,7 +78,7 @@ class MappedMemory:
 
 @contextlib.contextmanager
 def mapped_memory(
-    view: CaptureView, block: str, clones: Path, running: Iterable[str], user: User
+    view: CaptureView, block: str, clones: Path, running: Iterable[str], user: User, kernel: bytes = b""
 ) -> Iterator[MappedMemory]:
     """Yield the file with a block of a moment: that of a running clone if one has it, else a new one.
 
@@ -90,6 +93,8 @@ def mapped_memory(
         UUIDs of clones that may have it.
     user : User
         Whose processes QEMUs are.
+    kernel : bytes
+        What QEMU boots the guest with.
 
     Raises
     ------
@@ -102,7 +107,8 @@ def mapped_memory(
         turn = contextlib.ExitStack()
         stack.enter_context(turn)
         turn.enter_context(_turn(clones))
-        descriptor = _find(name, spec.length, running, user)
+        size = spec.length + -(-len(kernel) // PAGE) * PAGE
+        descriptor = _find(name, size, running, user)
         shared = descriptor is not None
         if descriptor is None:
             descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -110,8 +116,8 @@ def mapped_memory(
             turn.close()
         stack.callback(os.close, descriptor)
         if not shared:
-            os.ftruncate(descriptor, spec.length)
-        yield MappedMemory(block, spec.length, descriptor, sealed=shared)
+            os.ftruncate(descriptor, size)
+        yield MappedMemory(block, spec.length, descriptor, sealed=shared, kernel=kernel)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from workbench.progress import Progress, ProgressEvent, silent
 from workbench.rewind.apply import write_hidden, write_pages
 from workbench.rewind.content import Blocks
 from workbench.rewind.mapped import MappedMemory, mend_private
+from workbench.rewind.mapped_kernel import kernel_shared
 from workbench.store import CaptureView
 
 __all__ = ["resume", "start_moment"]
@@ -132,9 +133,10 @@ def start_moment(
             domain = hypervisor.connection.createXML(xml, virt.VIR_DOMAIN_START_PAUSED)
         guest = Guest(hypervisor, domain)
         try:
-            written = _fill_memory(guest, view, decoder, mapped, progress)
-            load_device_state(guest.monitor, devices)
-            write_hidden(guest, view, written)
+            with kernel_shared(guest, mapped) if mapped is not None else contextlib.nullcontext():
+                written = _fill_memory(guest, view, decoder, mapped, progress)
+                load_device_state(guest.monitor, devices)
+                write_hidden(guest, view, written)
         except BaseException:
             with contextlib.suppress(virt.libvirtError):
                 domain.destroy()
