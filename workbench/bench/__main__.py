@@ -21,6 +21,7 @@ from workbench.bench.bisecting import bisecting
 from workbench.bench.clones import clone_first_command, clone_memory, clone_small_and_large
 from workbench.bench.disks import disks
 from workbench.bench.downtime import downtime
+from workbench.bench.exactly import replaying
 from workbench.bench.forensics import forensics
 from workbench.bench.history import resolving
 from workbench.bench.host import host_facts
@@ -55,6 +56,7 @@ FIGURES: dict[str, Callable[[Bench], Sequence[Result]]] = {
     "forensics": forensics,
     "disks": disks,
     "bisect": bisecting,
+    "exact": replaying,
     "notebooks": notebooks,
     "service": service,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,6 +85,11 @@ class Served:
 
     def answers(self) -> bool:
         """Tell whether it answers yet."""
+        with socket.socket(socket.AF_UNIX) as end:  # by hand: the client leaves a socket open that was not connected
+            try:
+                end.connect(str(self.socket))
+            except OSError:
+                return False
         try:
             return self.client.get("/healthz").status_code == 200
         except httpx2.TransportError:

@@ -190,6 +190,9 @@ def _processes(seen: Seen) -> Iterator[Outcome]:
 
 
 def _pauses(served: Sequence[float], own: Sequence[float]) -> Outcome:
+    if not served or not own:
+        few = f"{len(served)} captures, {len(own)} of the engine alone"
+        return Outcome("pause p95, not audited", few, "some of both: record for longer", False)
     mine, engine = percentile(served, 95), percentile(own, 95)
     most = _EQUAL * engine + _EQUAL_MS
     found = f"{mine:.1f} ms (median {percentile(served, 50):.1f})"
