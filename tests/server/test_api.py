@@ -49,6 +49,12 @@ PATHS = [
     ("DELETE", "/clones/none", None, "operator", 404),
     ("POST", "/prune", {"guest": NAME, "retention": {"tiers": [{"for": "1h"}]}, "dry_run": True}, "operator", 200),
     ("POST", "/prune", {"guest": NAME, "confirm": "nothing-like-it"}, "admin", 409),
+    ("GET", "/trials", None, "viewer", 200),
+    ("GET", "/trials/none", None, "viewer", 404),
+    ("POST", "/trials", {"guest": NAME, "commit_within": 60, "dry_run": True}, "viewer", 200),
+    ("POST", "/trials", {"guest": NAME, "commit_within": 60, "confirm": "another"}, "operator", 409),
+    ("POST", "/trials/none/commit", {"confirm": NAME}, "operator", 404),
+    ("POST", "/trials/none/undo", {"confirm": NAME}, "operator", 404),
     ("POST", "/capture-config", {"guest": "other", "enabled": False}, "admin", 200),
 ]
 
@@ -295,7 +301,7 @@ def test_any_request_that_the_document_allows_gets_an_answer_that_it_describes(s
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     admin = bearer(service, "admin")
     operations = [each.ok() for each in schema.get_all_operations()]
-    assert len(operations) == len(PATHS) - 1  # two rewinds, two prunes, and health
+    assert len(operations) == len(PATHS) - 2  # two rewinds, prunes and trials, and health
     for operation in operations:
 
         @settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))

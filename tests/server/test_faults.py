@@ -29,6 +29,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "/marks/release": {"guest": NAME, "target": "latest"},
     "/clones": {"guest": NAME, "target": "latest", "network": "shared", "segment": "lab", "identity": "new",
                 "clock": "now"},
+    "/trials": {"guest": NAME, "target": "latest", "script": "", "files": {}, "commit_within": 60, "probe": "",
+                "probe_command": "", "every": 5, "failures": 3, "timeout": 60, "dry_run": True, "confirm": ""},
+    "/trials/{trial}/commit": {"confirm": NAME},
+    "/trials/{trial}/undo": {"confirm": NAME},
     "/prune": {"guest": NAME, "dry_run": True, "confirm": "", "retention": {}},
 }  # fmt: skip
 LOOKS = [
@@ -36,6 +40,7 @@ LOOKS = [
     f"/timeline?guest={NAME}&limit=many", f"/timeline?guest={NAME}&since_ns=-1",
     f"/timeline?guest={NAME}&since_ns=99999999999999999999", f"/timeline?guest={'x' * 300}", "/captures/ffffffffffff",
     "/captures/latest", "/captures/..%2f..%2fcase.json", "/jobs/none", "/jobs/none/events", "/audit?limit=-1",
+    "/trials/none", "/trials/..%2f..",
     "/audit?limit=99999999", "/content", "/content?prefix=..", "/content/none", "/content/..%2fstate%2ftokens.json",
     "/content?prefix=guests&limit=0", "/contents?prefix=none", "/contents", "/nothing", "/captures/", "/%00",
 ]  # fmt: skip
@@ -145,7 +150,7 @@ def test_a_clone_that_cannot_be_meant_is_refused(asks: Callable[..., None], wron
     asks("POST", "/clones", json.dumps({**BODIES["/clones"], **wrong}).encode(), said=said, status=422)
 
 
-@pytest.mark.parametrize("path", sorted(set(BODIES) - {"/capture-config"}))
+@pytest.mark.parametrize("path", [path for path, body in BODIES.items() if "guest" in body and "config" not in path])
 def test_a_guest_that_nobody_knows_is_not_found(asks: Callable[..., None], path: str) -> None:
     for guest in (NOBODY, "00000000-0000-0000-0000-000000000000", "../../state", "\u202egpj"):
         asks("POST", path, json.dumps({**BODIES[path], "guest": guest}).encode(), status=404)
@@ -155,6 +160,25 @@ def test_a_guest_that_nobody_knows_is_not_found(asks: Callable[..., None], path:
 def test_a_moment_that_is_none_is_refused(asks: Callable[..., None], path: str) -> None:
     for moment in MOMENTS:
         asks("POST", path, json.dumps({**BODIES[path], "target": moment}).encode())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"script": "true", "files": {"/a": "eA=="}}, "either a script or files"),
+        ({"files": {"relative": "eA=="}}, "files"),
+        ({"files": {"/a": "no base64!"}}, "files"),
+        ({"probe": "web", "probe_command": "true"}, "either probe or probe_command"),
+        ({"script": "true\0"}, "NUL"),
+        ({"commit_within": 0}, "commit_within"),
+        ({"failures": 0}, "failures"),
+        ({"every": 0}, "every"),
+    ],
+)
+def test_a_trial_that_cannot_be_meant_is_refused(asks: Callable[..., None], wrong: dict[str, Any], said: str) -> None:
+    body = {**BODIES["/trials"], "dry_run": False, "confirm": NAME}
+    asks("POST", "/trials", json.dumps({**body, **wrong}).encode(), said=said, status=422)
+    asks("POST", "/trials", json.dumps({**body, "probe": "unnamed"}).encode(), said="unnamed", status=400)
 
 
 def test_what_can_only_be_looked_at_wrongly_is_refused(asks: Callable[..., None]) -> None:

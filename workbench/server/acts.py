@@ -30,7 +30,7 @@ from workbench.server.bodies import (
 from workbench.server.callers import Asking, ServiceOf
 from workbench.service.configuration import GuestConfiguration
 
-__all__ = ["router"]
+__all__ = ["plan_told", "router"]
 
 router = APIRouter()
 
@@ -41,10 +41,10 @@ def rewind(body: RewindBody, caller: Asking, service: ServiceOf, response: Respo
     plan = service.plan(caller, body.guest, body.target, body.mode)
     if body.dry_run:
         response.status_code = 200
-        return {"plan": _plan(plan)}
+        return {"plan": plan_told(plan)}
     job = service.rewind(caller, body.guest, body.target, body.mode, confirm=body.confirm, network=body.options.network)
     response.headers["Location"] = f"/jobs/{job.id}"
-    return {"plan": _plan(plan), "job": job.plain()}
+    return {"plan": plan_told(plan), "job": job.plain()}
 
 
 @router.post("/capture-config", response_model=ConfigurationAnswer, response_model_by_alias=True)
@@ -107,7 +107,8 @@ def remove_clone(name: str, caller: Asking, service: ServiceOf) -> None:
     service.remove_clone(caller, name)
 
 
-def _plan(plan: RewindPlan) -> dict[str, Any]:
+def plan_told(plan: RewindPlan) -> dict[str, Any]:
+    """Return a plan as it is told."""
     return {
         "guest": plan.guest_name,
         "mode": plan.mode,

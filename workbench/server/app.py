@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import workbench
-from workbench.server import acts, content, looks
+from workbench.server import acts, content, looks, trials
 from workbench.server.callers import RateLimit
 from workbench.server.failures import ANSWERS, answer, install
 from workbench.service.content import Contents
@@ -40,6 +40,7 @@ def create_app(service: Service, clock: Callable[[], float] = time.monotonic) ->
     app.state.contents = Contents(service.settings.case)
     app.include_router(acts.router)
     app.include_router(looks.router)
+    app.include_router(trials.router)
     app.include_router(content.router)
     install(app)
     app.add_middleware(_Bounded, most=service.settings.limits.body_bytes)

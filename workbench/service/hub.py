@@ -24,13 +24,15 @@ from workbench.service.pruning import PrunePlans, Pruning
 from workbench.service.rules import check
 from workbench.service.running import Running
 from workbench.service.settings import Settings
+from workbench.service.trials import Trials
+from workbench.service.trialwatch import TrialWatch
 from workbench.service.upkeep import Upkeep
 from workbench.store.auditlog import AuditLog
 
 __all__ = ["Forbidden", "Service"]
 
 
-class Service(Findings, Pruning):
+class Service(Findings, Pruning, Trials):
     """Everything that the service does, for a caller.
 
     Parameters
@@ -52,6 +54,7 @@ class Service(Findings, Pruning):
         self._keepers: dict[str, Keeper] = {}
         self._gates: dict[str, Gate] = {}
         Case.open_or_create(settings.case, uri=settings.connect).close()
+        self.trialwatch = TrialWatch(self.case, Path(settings.case) / "audit.jsonl", self.audit)
         self.chores, self.plans, self._planning = Chores(Path(settings.case)), PrunePlans(), threading.Lock()
         self.upkeep = Upkeep(
             self.chores,
@@ -72,6 +75,7 @@ class Service(Findings, Pruning):
         self._apply(self.book.current())
         self._settle(self._closing)
         self.upkeep.start()
+        self.trialwatch.start()
 
     def close(self) -> None:
         """Let every recorder finish and detach, and wait for jobs."""
@@ -85,6 +89,7 @@ class Service(Findings, Pruning):
         for each in enders:
             each.join()
         self.jobs.close()
+        self.trialwatch.end()
 
     def budgeted(self, caller: Caller) -> BudgetState | None:
         """Return what captures of all guests may take, and took of late; None for who must not know of the others."""
@@ -134,6 +139,7 @@ class Service(Findings, Pruning):
             connect=settings.connect,
             find=self.running.find,
             why_off=self.running.why_off,
+            busy=self._on_trial,
             silent_s=settings.limits.silent_s,
             free_bytes=settings.limits.free_bytes,
             saw=self._triggered,

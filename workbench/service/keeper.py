@@ -16,14 +16,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from workbench.capture.triggers.event import Event
-from workbench.errors import GuestError, GuestGoneError, GuestNotFoundError, OutcomeUnknownError, WorkbenchError
+from workbench.errors import (
+    GuestBusyError,
+    GuestError,
+    GuestGoneError,
+    GuestNotFoundError,
+    OutcomeUnknownError,
+    WorkbenchError,
+)
 from workbench.service.budget import Budget, Use
 from workbench.service.configuration import GuestConfiguration
 from workbench.service.increments import Increments
@@ -68,6 +75,8 @@ class Keeper:
         Looks for the running guest.
     why_off : callable
         Says in words why a guest of this name does not run.
+    busy : callable
+        Says in words who has the guest of this UUID, so that it cannot be recorded now; nothing where nobody has.
     silent_s : float
         Seconds without a sign of life after which a recorder is taken for hung, and replaced.
     free_bytes : int
@@ -92,6 +101,7 @@ class Keeper:
         connect: str,
         find: Finder,
         why_off: Callable[[str], str] = _unknown,
+        busy: Callable[[str], str] = _unknown,
         silent_s: float = 30.0,
         free_bytes: int = 0,
         saw: Callable[[Keeper, Event], None] = lambda _keeper, _event: None,
@@ -113,6 +123,9 @@ class Keeper:
             found=lambda event, capture: found(self, event, capture),
         )
         self._why_off, self._silent_s = why_off, silent_s
+        self._busy, self._aside = busy, 0
+        self._idle = threading.Event()
+        self._idle.set()
         self._off: str | None = None
         self._before_silence = ("", "")
         self._lock = threading.Lock()
@@ -188,6 +201,30 @@ class Keeper:
         if event.facts.get("held"):
             self._send(do="let_go")
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave the guest to somebody else for the body: the recorder ends before it, and another begins after it.
+
+        Raises
+        ------
+        GuestBusyError
+            If the recorder does not end.
+        """
+        with self._lock:
+            self._aside += 1
+        try:
+            until = time.monotonic() + 2 * _END_S
+            while not self._idle.is_set():
+                if time.monotonic() >= until:
+                    raise GuestBusyError(f"the recorder of {self._configuration.guest} does not end", cure="Ask again.")
+                self._send(do="end")
+                self._idle.wait(0.2)
+            yield
+        finally:
+            with self._lock:
+                self._aside -= 1
+            self._wake.set()
+
     def require_recording(self) -> None:
         """Make sure that a recorder can take orders.
 
@@ -236,10 +273,19 @@ class Keeper:
     def _once(self) -> bool:
         """Look for the guest and have it recorded as long as that lasts; tells whether it ended in a failure."""
         found = self._look()
-        if found is None:
+        if found is None or not self._take_guest():
             self._sleep(_LOOK_S)
             return False
-        return self._record(found) is not None and not self._ended.is_set()
+        try:
+            return self._record(found) is not None and not self._ended.is_set()
+        finally:
+            self._idle.set()
+
+    def _take_guest(self) -> bool:
+        with self._lock:
+            if not self._aside:
+                self._idle.clear()
+            return not self._aside
 
     def _look(self) -> tuple[str, str] | None:
         if not self._configuration.enabled:
@@ -253,9 +299,12 @@ class Keeper:
             return None
         if found is None:
             self._say("waiting", f"the guest does not run{f': {self._off}' if self._off else ''}")
-        else:
-            self._identity = found
-        return found
+            return None
+        self._identity = found
+        why = "left to an act that takes the whole guest" if self._aside else self._busy(found[0])
+        if why:
+            self._say("waiting", why)
+        return None if why else found
 
     def _record(self, found: tuple[str, str]) -> WorkbenchError | None:
         """Run one recorder to its end; returns what ended it, None for an end that is no failure."""

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from workbench.errors import UsageError
 from workbench.service.configuration import explain
+from workbench.trial.probes import HttpProbe, TcpProbe, words_of
 
-__all__ = ["BudgetSettings", "Limits", "Listen", "Settings", "read_settings"]
+__all__ = ["BudgetSettings", "Limits", "Listen", "ProbeSettings", "Settings", "read_settings"]
 
 
 class _Strict(BaseModel):
@@ -96,6 +97,35 @@ class BudgetSettings(_Strict):
     bandwidth: int | None = Field(default=None, ge=1_024, le=1 << 50)
 
 
+class ProbeSettings(_Strict):
+    """What the service's host asks to see whether a guest on trial is well: an address, or a port.
+
+    Attributes
+    ----------
+    url : str
+        http or https; well if it answers with a status from 200 to 399.
+    tcp : str
+        HOST:PORT; well if it accepts a connection.
+    timeout : float
+        Seconds.
+    """
+
+    url: str = ""
+    tcp: str = ""
+    timeout: float = Field(default=5.0, gt=0, le=3_600)
+
+    @model_validator(mode="after")
+    def _is_one(self) -> ProbeSettings:
+        host, _, port = self.tcp.rpartition(":")
+        if bool(self.url) == bool(self.tcp) or (self.tcp and not (host and port.isdecimal() and len(port) < 6)):
+            raise ValueError("a probe has either a url or tcp, which is HOST:PORT")
+        try:
+            words_of(HttpProbe(self.url) if self.url else TcpProbe(host, int(port)))
+        except UsageError as error:
+            raise ValueError(error.message) from error
+        return self
+
+
 class Settings(_Strict):
     """The service's settings.
 
@@ -109,6 +139,8 @@ class Settings(_Strict):
         Where configuration, tokens and audit log are.
     check_every_s : float
         Seconds between checks of the whole case; 0 for none.
+    probes : dict of str to ProbeSettings
+        By the names that callers give for trials.
     rules : Path or None
         A directory of YARA rules, whose files configurations may name.
     audit_every : int
@@ -122,6 +154,7 @@ class Settings(_Strict):
     check_every_s: float = Field(default=86_400.0, ge=0)
     prune_every_s: float = Field(default=60.0, ge=1)
     listen: Listen = Listen()
+    probes: dict[str, ProbeSettings] = Field(default_factory=dict)
     rules: Path | None = None
     audit_every: int = Field(default=0, ge=0)
     limits: Limits = Limits()

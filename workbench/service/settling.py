@@ -24,7 +24,7 @@ __all__ = ["Begun", "settle", "unfinished"]
 _LOOK_S = 0.5
 _LONGEST_S = 1_800.0
 _OUTCOMES = ("done", "failed")
-_CURES = {"clone": "See GET /clones.", "prune": "The next prune finishes what was begun."}
+_CURES = {"clone": "See GET /clones.", "prune": "The next prune finishes what was begun.", "trial": "See GET /trials."}
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,8 @@ class Trial:
             return False
         detached = status.state == "open" and status.detached
         owned = not detached and Path(f"/proc/{status.owner}").exists()
+        if owned and not status.watchman:
+            return False  # the first one is just coming up
         if not (detached or owned) and status.state != "undoing":
             with contextlib.suppress(UsageError):  # it has gone on meanwhile
                 self._file.step("undoing", why="the process that tried it ended", ended_by=WATCHMAN)
