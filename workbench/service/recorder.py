@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,10 @@ class _Recorder:
 
     def _do_event(self, message: dict[str, Any]) -> None:
         event = Event(message["source"], message["name"], message["reason"], int(message["time_ns"]))
-        self._request(message, CaptureMode.EVENT, event.reason, mark_name(event), event)
+        wish = None
+        if message.get("held") and self._order.quiesce.get("enabled"):
+            wish = replace(self._wish(), required=False)  # a guest that stands cannot freeze; its state is lost after
+        self._request(message, CaptureMode.EVENT, event.reason, mark_name(event), event, wish)
 
     def _do_let_go(self, _message: dict[str, Any]) -> None:
         self._let_go()

@@ -62,14 +62,22 @@ class Holding:
             )
         self._socket, self._lines = ours, ours.makefile("r", encoding="utf-8")
         ours.settimeout(_START_S)
-        told = self._read()
-        if "ready" not in told:
-            self._part()  # the end of the socket undoes what was begun
-            raise GuestError(f"a guest cannot be held: {told.get('failed', 'the holder did not come up')}")
-        self.fates = Fates(**told["ready"])
+        self.fates = self._begin()
         ours.settimeout(None)
         self._thread = threading.Thread(target=self._watch, name="holder", daemon=True)
         self._thread.start()
+
+    def _begin(self) -> Fates:
+        """Wait until the guest is held by the holder; where it died half way, undo what it may have done."""
+        found = self._read()
+        told = self._read() if "found" in found else found
+        if "ready" in told:
+            return Fates(**told["ready"])
+        self._process.kill()  # it does nothing late
+        self._part()
+        if "found" in found:
+            self._stand_in(Fates(**found["found"]))
+        raise GuestError(f"a guest cannot be held: {told.get('failed', 'the holder did not come up')}")
 
     @property
     def pid(self) -> int:
@@ -112,6 +120,9 @@ class Holding:
             return
         self._process.wait()
         self.fates, fates = Fates(), self.fates
+        self._stand_in(fates)
+
+    def _stand_in(self, fates: Fates) -> None:
         with contextlib.suppress(WorkbenchError), contextlib.closing(Reach(self._uri, self._uuid)) as reach:
             undo(reach, fates)
 

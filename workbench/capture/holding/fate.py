@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
-from workbench.errors import GuestError, MonitorError
+from workbench.errors import GuestError, GuestGoneError, MonitorError
 from workbench.guest import virt
 from workbench.guest.connection import Guest, translate
 
-__all__ = ["Fates", "Held", "Release", "as_found", "held", "hold", "put_back", "read_fates"]
+__all__ = ["Fates", "Held", "Release", "as_found", "held", "hold", "is_gone", "put_back", "read_fates"]
 
 Held = Literal["", "panic", "watchdog"]
 _PRESERVED = "<on_crash>preserve</on_crash>"  # as libvirt writes it; none of a description's texts can hold a "<"
@@ -111,6 +111,20 @@ def put_back(guest: Guest, fates: Fates) -> None:
         guest.monitor.execute("set-action", watchdog=_WATCHDOG[fates.watchdog])
 
 
+def is_gone(guest: Guest) -> bool:
+    """Tell whether the guest has ended: libvirt also calls invalid what a guest's state does not allow just then.
+
+    Raises
+    ------
+    HypervisorLostError
+    """
+    try:
+        with translate(f"asking whether {guest.name} runs"):
+            return not guest.domain.isActive()
+    except GuestGoneError:
+        return True
+
+
 def held(guest: Guest, fates: Fates) -> Held:
     """Tell what a guest is held for.
 
@@ -119,12 +133,13 @@ def held(guest: Guest, fates: Fates) -> Held:
     GuestError
     """
     with translate(f"asking for the state of {guest.name}"):
-        state, reason = guest.domain.state()
-    if fates.panic and (state, reason) == (virt.VIR_DOMAIN_CRASHED, virt.VIR_DOMAIN_CRASHED_PANICKED):
+        if guest.domain.state()[0] == virt.VIR_DOMAIN_RUNNING:
+            return ""
+    # libvirt's reason depends on the order of two events, one of which QEMU sends once a second at most.
+    status = guest.monitor.execute("query-status")["status"]
+    if fates.panic and status == "guest-panicked":
         return "panic"
-    if fates.watchdog and (state, reason) == (virt.VIR_DOMAIN_PAUSED, virt.VIR_DOMAIN_PAUSED_WATCHDOG):
-        return "watchdog"
-    return ""
+    return "watchdog" if fates.watchdog and status == "watchdog" else ""
 
 
 class Release:

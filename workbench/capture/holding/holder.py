@@ -18,13 +18,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from workbench.capture.holding.fate import Fates, Release, held, hold, put_back, read_fates
-from workbench.errors import GuestGoneError, WorkbenchError
+from workbench.capture.holding.fate import Fates, Release, held, hold, is_gone, put_back, read_fates
+from workbench.errors import GuestBusyError, GuestGoneError, WorkbenchError
+from workbench.guest.claim import Claim
 from workbench.guest.reach import Reach
 
 __all__ = ["main", "undo"]
 
 _LOOK_S = 0.5
+_OTHER_S = 20.0
 
 
 class _Holder:
@@ -40,20 +42,34 @@ class _Holder:
     def run(self) -> None:
         """Follow orders until a farewell, the end of the socket, or the end of the guest."""
         try:
-            guest = self._reach.guest()
-            self._fates = read_fates(guest)
-            self._fates = hold(guest, self._fates)
+            claim = self._claim()
+            self._fates = read_fates(self._reach.guest())
         except WorkbenchError as error:
-            undo(self._reach, self._fates)
             self._say({"failed": error.message})
             return
-        self._release = Release(self._fates)
-        self._say({"ready": asdict(self._fates)})
-        try:
-            self._follow()
-        finally:
-            undo(self._reach, self._fates, self._release)
-            self._say({"done": True})
+        with contextlib.closing(claim):
+            self._say({"found": asdict(self._fates)})
+            try:
+                self._fates = hold(self._reach.guest(), self._fates)
+                self._release = Release(self._fates)
+                self._say({"ready": asdict(self._fates)})
+                self._follow()
+            except WorkbenchError as error:
+                self._say({"failed": error.message})
+            finally:
+                undo(self._reach, self._fates, self._release)
+                self._say({"done": True})
+
+    def _claim(self) -> Claim:
+        """Wait for a holder before this one, which would be found as what the guest asks for, to have put it back."""
+        guest, end = self._reach.guest(), time.monotonic() + _OTHER_S
+        while True:
+            try:
+                return Claim(f"held/{guest.id}", guest.name)
+            except GuestBusyError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_LOOK_S)
 
     def _follow(self) -> None:
         selector = selectors.DefaultSelector()
@@ -66,10 +82,9 @@ class _Holder:
                 self._owing = True
             try:
                 self._look()
-            except GuestGoneError:
-                return
             except WorkbenchError:
-                continue  # asked again in half a second
+                if gone(self._reach):
+                    return  # else it is asked again in half a second
 
     def _look(self) -> None:
         if self._owing:
@@ -97,6 +112,16 @@ class _Holder:
             self._channel.sendall(json.dumps(message).encode() + b"\n")
 
 
+def gone(reach: Reach) -> bool:
+    """Tell whether the guest has ended; where libvirt does not answer, it has not."""
+    try:
+        return is_gone(reach.guest())
+    except GuestGoneError:
+        return True
+    except WorkbenchError:
+        return False
+
+
 def undo(reach: Reach, fates: Fates, release: Release | None = None) -> None:
     """Put back what was put off and let the guest go, again and again until both are done or the guest is gone."""
     release = release or Release(fates)
@@ -105,9 +130,9 @@ def undo(reach: Reach, fates: Fates, release: Release | None = None) -> None:
             guest = reach.guest()
             put_back(guest, fates)
             release.carry_out(guest)
-        except GuestGoneError:
-            return
         except WorkbenchError:
+            if gone(reach):
+                return
             time.sleep(_LOOK_S)
         else:
             return
