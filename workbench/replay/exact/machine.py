@@ -30,7 +30,7 @@ _REFUSED_OPTIONS = {
     "-netdev": f"a network without filter-replay is not in the log: {_TAKES_VALUE_CLOCKS}",
     "-nic": f"a network without filter-replay is not in the log: {_TAKES_VALUE_CLOCKS}",
     "-net": f"a network without filter-replay is not in the log: {_TAKES_VALUE_CLOCKS}",
-    "-incoming": "a state from elsewhere has no instruction count (see the design, 18)",
+    "-incoming": "a state from elsewhere has no instruction count (see the design, 19)",
     "-icount": "the workbench sets it",
     "-drive": "a disk that is not behind blkreplay is not in the log",
     "-blockdev": "a disk that is not behind blkreplay is not in the log",
