@@ -111,15 +111,16 @@ def _clones_bytes(pids: Sequence[int]) -> float:
     return sum(each["Pss"] - each["Pss_Shmem"] for each in parts) + _files(pids)
 
 
-def _idle_clones(case: Case, count: int) -> tuple[float, float]:
-    """Return the bytes that `count` idle clones take together, and one of them alone."""
+def _idle_clones(case: Case, count: int) -> tuple[float, float, float]:
+    """Return the bytes of `count` idle clones: what they take together, what of it they map, and what is one's own."""
     with contextlib.ExitStack() as stack:
         clones: list[Clone] = [stack.enter_context(case.moment("latest").clone()) for _ in range(count)]
         for clone in clones:
             with Supervisor(clone.socket("supervisor.sock")) as copy:
                 copy.wait_ready()
         time.sleep(_SETTLE)
-        return _clones_bytes([clone.guest.pid for clone in clones]), _rollup(clones[0].guest.pid)["Pss_Anon"]
+        pids = [clone.guest.pid for clone in clones]
+        return _clones_bytes(pids), sum(_rollup(pid)["Pss"] for pid in pids), _rollup(pids[0])["Pss_Anon"]
 
 
 def _sharing(bench: Bench, guest: DemoGuest, words: str) -> Result:
@@ -127,9 +128,12 @@ def _sharing(bench: Bench, guest: DemoGuest, words: str) -> Result:
         with case.record(guest.name) as recording:
             recording.capture("bench")
         one = _rollup(case.hypervisor.guest(guest.name).pid)["Rss"]
-        taken, own = _idle_clones(case, _CLONES)
+        taken, seen, own = _idle_clones(case, _CLONES)
     how = f"{_CLONES} idle clones of one moment: proportional set sizes, the shared memory whole, over the guest's RSS"
-    note = f"{taken / 1e6:.0f} MB; the guest {one / 1e6:.0f}; of that a clone's own {own / 1e6:.0f} each"
+    note = (
+        f"{taken / 1e6:.0f} MB; the guest {one / 1e6:.0f}; of that a clone's own {own / 1e6:.0f} each;"
+        f" without what no clone has mapped {seen / one:.2f} x"
+    )
     peer = Peer("as many guests", (float(_CLONES),), "each with memory of its own")
     return Result(f"memory of {_CLONES} clones, {words}", "x", 1.5, (taken / one,), how, (peer,), note)
 
