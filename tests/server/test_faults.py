@@ -32,7 +32,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/trials": {"guest": NAME, "target": "latest", "script": "", "files": {}, "commit_within": 60, "probe": "",
                 "probe_command": "", "every": 5, "failures": 3, "timeout": 60, "dry_run": True, "confirm": ""},
     "/trials/{trial}/commit": {"confirm": NAME},
-    "/trials/{trial}/undo": {"confirm": NAME},
+    "/trials/{trial}/undo": {"confirm": NAME, "why": "x"},
     "/prune": {"guest": NAME, "dry_run": True, "confirm": "", "retention": {}},
 }  # fmt: skip
 LOOKS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ def tried(demo_image: DemoImage) -> Iterator[DemoGuest]:
         yield running
 
 
-@pytest.fixture
-def case(tried: DemoGuest) -> Iterator[Case]:
+@contextlib.contextmanager
+def case_of(tried: DemoGuest) -> Iterator[Case]:
     """A case with the moment "then" of the guest, which has been told something else since."""
     with tempfile.TemporaryDirectory(prefix="rew-test-") as name:
         Path(name).chmod(0o711)
@@ -32,3 +33,17 @@ def case(tried: DemoGuest) -> Iterator[Case]:
                 recording.capture("then", mark="then")
             tried.run("echo now >/root/when; sync")
             yield made
+
+
+@pytest.fixture
+def case(tried: DemoGuest) -> Iterator[Case]:
+    """Such a case for one test."""
+    with case_of(tried) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def case_of_all(tried: DemoGuest) -> Iterator[Case]:
+    """Such a case for all tests of a module."""
+    with case_of(tried) as made:
+        yield made

@@ -19,7 +19,7 @@ from workbench.cli.words import WHEN, examples
 from workbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from workbench.case import Case, CommandProbe, HttpProbe, TcpProbe
+    from workbench.case import Case
 
 __all__ = ["add"]
 
@@ -59,15 +59,19 @@ def _add_start(acts: Any, common: argparse.ArgumentParser) -> None:
     probe = start.add_mutually_exclusive_group()
     probe.add_argument("--probe-url", metavar="URL", help="it is well if this answers with 200 to 399")
     probe.add_argument("--probe-tcp", metavar="HOST:PORT", help="it is well if this accepts a connection")
+    probe.add_argument("--probe", metavar="NAME", help="of a service's case: a probe that its settings name")
     probe.add_argument("--probe-cmd", metavar="CMD", help="it is well if this ends with 0 in the guest")
     start.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="between two probes (5)")
     start.add_argument("--failures", type=int, default=3, metavar="N", help="failed probes in a row end it (3)")
     start.set_defaults(run=run_start)
 
 
-def _probe(arguments: argparse.Namespace) -> HttpProbe | TcpProbe | CommandProbe | None:
+def _probe(arguments: argparse.Namespace) -> Any:
+    """Return a probe; its name, where a service is to know it."""
     from workbench.case import CommandProbe, HttpProbe, TcpProbe
 
+    if arguments.probe:
+        return arguments.probe
     if arguments.probe_url:
         return HttpProbe(arguments.probe_url)
     if arguments.probe_cmd:

@@ -24,6 +24,7 @@ from workbench.remote.answers import clone_of, making_sense, mark_of
 from workbench.remote.clone import RemoteClone
 from workbench.remote.jobs import finished
 from workbench.remote.recording import RemoteRecording
+from workbench.remote.trials import RemoteTrial, change_told, probe_told, trial_of
 from workbench.rewind.clone import CloneRecord
 from workbench.rewind.identity import Clock, Identity
 from workbench.rewind.network import Network, network_of
@@ -32,6 +33,9 @@ from workbench.store.address import Access
 from workbench.store.link import Link
 from workbench.store.opening import open_remote
 from workbench.store.remote import RemoteBackend
+from workbench.trial.doors import AMoment
+from workbench.trial.probes import Probe
+from workbench.trial.variant import Variant
 
 __all__ = ["RemoteCase"]
 
@@ -367,13 +371,59 @@ class RemoteCase(Case):
         """Refuse: a service does not hand them out."""
         self._refuse(f"experiment {identity[:12]} is found where the case is", "Ask on the service's host.")
 
-    def trial(self, *_asked: Any, **_options: Any) -> NoReturn:
-        """Refuse: whoever takes a guest back has to be on its host."""
-        self._refuse("a trial is made where the case is", "Run `workbench trial` on the service's host.")
+    def trial(
+        self,
+        when: str | AMoment | RewindPlan,
+        variant: Variant = None,
+        *,
+        commit_within: float,
+        confirm: str,
+        probe: Probe | str | None = None,
+        every: float = 5.0,
+        failures: int = 3,
+        timeout: float = 60.0,
+        detached: bool = True,
+        who: str = "",
+        guest: str | None = None,
+        progress: Progress = silent,
+    ) -> RemoteTrial:
+        """Have the guest itself taken to a moment with a change, and back unless that is committed in time.
 
-    def trials(self) -> NoReturn:
-        """Refuse: a service does not hand them out."""
-        self._refuse("trials are found where the case is", "Ask on the service's host.")
+        As `TrialsOfCase.trial`, but the change is no function, `probe` is a command or the name of one of the service's
+        own, the service knows who asks, and the trial never ends with this process.
+
+        Raises
+        ------
+        ConfirmationError, UsageError, UnsupportedError
+            Nothing was done.
+        RewindError
+            `guest_is` says what holds.
+        OutcomeUnknownError
+            If the service is not heard of any more.
+        """
+        if who or not detached:
+            self._refuse("a service knows who asks, and goes on without them", "Leave `who` and `detached` out.")
+        if isinstance(when, RewindPlan):
+            target = when.target
+        else:
+            target = (self.moment(when, guest) if isinstance(when, str) else when).record
+        numbers = {"commit_within": commit_within, "every": every, "failures": failures, "timeout": timeout}
+        body = {"guest": target.guest, "target": f"id:{target.id}", "confirm": confirm, **numbers}
+        done = self._done("/trials", {**body, **change_told(variant), **probe_told(probe)}, progress)
+        with making_sense("a trial"):
+            name = str(done["trial"])
+            return next(each for each in self.trials() if each.id == name)
+
+    def trials(self) -> list[RemoteTrial]:  # type: ignore[override]
+        """Return the trials of this case, oldest first."""
+        answer = self._link.look("/trials")
+        with making_sense("trials"):
+            return [RemoteTrial(self._link, trial_of(each, self.location)) for each in answer["trials"]]
+
+    @property
+    def audit_log(self) -> NoReturn:
+        """Refuse: a service has its own, for its admins."""
+        self._refuse("an audit log is read where the case is", "Ask for GET /audit as an admin.")
 
     def report(self, *_asked: Any, **_options: Any) -> NoReturn:
         """Refuse: a report names a case that can be opened again."""

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from workbench.server.bodies import Guest, JobTold, Plan, When
 from workbench.service.trials import TrialAsked
 
-__all__ = ["ConfirmBody", "TrialAnswer", "TrialBegun", "TrialBody", "TrialList", "TrialUndone"]
+__all__ = ["ConfirmBody", "TrialAnswer", "TrialBegun", "TrialBody", "TrialList", "TrialUndone", "UndoBody"]
 
 _WEEK = 604_800
 Confirm = Annotated[str, Field(max_length=200, description="The guest's name.")]
@@ -71,6 +71,12 @@ class ConfirmBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     confirm: Confirm = ""
+
+
+class UndoBody(ConfirmBody):
+    """Take the guest back now."""
+
+    why: str = Field(default="it was asked to", min_length=1, max_length=300)
 
 
 class TrialTold(BaseModel):

@@ -11,7 +11,15 @@ from fastapi import APIRouter, Response
 
 from workbench.server.acts import plan_told
 from workbench.server.callers import Asking, ServiceOf
-from workbench.server.trial_bodies import ConfirmBody, TrialAnswer, TrialBegun, TrialBody, TrialList, TrialUndone
+from workbench.server.trial_bodies import (
+    ConfirmBody,
+    TrialAnswer,
+    TrialBegun,
+    TrialBody,
+    TrialList,
+    TrialUndone,
+    UndoBody,
+)
 
 __all__ = ["router"]
 
@@ -48,8 +56,8 @@ def commit(trial: str, body: ConfirmBody, caller: Asking, service: ServiceOf) ->
 
 
 @router.post("/trials/{trial}/undo", status_code=202, response_model=TrialUndone)
-def undo(trial: str, body: ConfirmBody, caller: Asking, service: ServiceOf, response: Response) -> dict[str, Any]:
+def undo(trial: str, body: UndoBody, caller: Asking, service: ServiceOf, response: Response) -> dict[str, Any]:
     """Take the guest back now."""
-    job = service.undo_trial(caller, trial, confirm=body.confirm)
+    job = service.undo_trial(caller, trial, why=body.why, confirm=body.confirm)
     response.headers["Location"] = f"/jobs/{job.id}"
     return {"job": job.plain()}

@@ -138,7 +138,7 @@ class Trials(Acts):
             self._note(caller, "trial commit", "done", guest=status.guest, trial=status.id)
             return _told(trial)
 
-    def undo_trial(self, caller: Caller, name: str, *, confirm: str) -> Job:
+    def undo_trial(self, caller: Caller, name: str, *, why: str, confirm: str) -> Job:
         """Begin to take the guest back.
 
         Raises
@@ -157,7 +157,7 @@ class Trials(Acts):
         def deed(_progress: Progress) -> dict[str, Any]:
             with self._aside(status.guest), self.case() as case:
                 trial = self._trial(case, caller, status.id)
-                return {"trial": status.id, "state": trial.undo(who=caller.name).state}
+                return {"trial": status.id, "state": trial.undo(why, who=caller.name).state}
 
         return self._job(caller, "trial undo", status.guest, deed, trial=status.id)
 

@@ -129,6 +129,8 @@ def words_of(probe: Probe | None) -> dict[str, Any]:
     """
     if probe is None:
         return {}
+    if not isinstance(probe, HttpProbe | TcpProbe | CommandProbe):
+        raise UsageError("no probe", found=str(probe)[:100], cure="A probe by its name is known to a service alone.")
     if not 0 < probe.timeout <= 3600:
         raise UsageError("a probe takes up to an hour", found=probe.timeout)
     if isinstance(probe, HttpProbe) and not _is_address(probe.url):

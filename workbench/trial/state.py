@@ -22,10 +22,10 @@ from typing import Any, Literal
 from workbench.errors import FormatError, StoreError, UsageError
 from workbench.model import CaptureId, GuestId
 
-__all__ = ["ENDED", "State", "TrialFile", "TrialStatus", "trial_files"]
+__all__ = ["ENDED", "STATES", "State", "TrialFile", "TrialStatus", "trial_files"]
 
 State = Literal["rewinding", "applying", "open", "committed", "undoing", "undone", "failed"]
-_STATES = ("rewinding", "applying", "open", "committed", "undoing", "undone", "failed")
+STATES: tuple[State, ...] = ("rewinding", "applying", "open", "committed", "undoing", "undone", "failed")
 ENDED = {"committed", "undone", "failed"}
 _STEPS = {
     "rewinding": {"applying", "undoing"},
@@ -153,7 +153,7 @@ class TrialFile:
             status = TrialStatus(**told)
         except (OSError, ValueError, TypeError) as error:
             raise FormatError(f"no trial is described in {self.directory}: {error}") from error
-        if status.state not in _STATES or status.id != self.directory.name:
+        if status.state not in STATES or status.id != self.directory.name:
             raise FormatError(f"no trial is described in {self.directory}", state=status.state)
         return status
 
