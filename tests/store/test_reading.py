@@ -143,3 +143,15 @@ def test_frames_are_cached_within_a_bound(built: Built, monkeypatch: pytest.Monk
     for number in range(1000):
         cache.put((99, number), np.zeros((4, 65536), np.uint8), 262144)
     assert sum(size for _, size in cache._entries.values()) == cache._used <= 32 << 20
+
+
+def test_a_store_that_is_bound_keeps_less_and_reads_the_same(built: Built) -> None:
+    store = built.open()
+    views = {ref.id: store.view(ref.id).region(RAM.name) for ref in store.captures(GUEST)}
+    before = {each: view.read(0, view.spec.length) for each, view in views.items()}
+    store.bound(64 << 10)
+    assert {each: store.view(each).region(RAM.name).read(0, RAM.length) for each in before} == before
+    packs, maps = store.packs, store.maps
+    for cache, part in ((packs._frames, 4), (packs._packs, 4), (maps._deltas, 4), (maps._maps, 8), (store._records, 8)):
+        held = sum(size for _, size in cache._entries.values())  # type: ignore[attr-defined]
+        assert held == cache._used <= (64 << 10) // part  # type: ignore[attr-defined]

@@ -34,6 +34,8 @@ __all__ = ["Order", "main", "tell_error"]
 
 _BEAT_S = 1.0
 """Seconds between signs of life."""
+_CACHES = 32 << 20
+"""Bytes that a recorder caches of the case: it runs for weeks, beside others, and a capture looks at little of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class _Recorder:
             Case(Path(order.case), uri=order.connect) as case,
             case.record(order.guest, quiesce=wish, progress=self._progress) as it,
         ):
+            case.store.bound(_CACHES)
             self._recording = it
             self._loop = CaptureLoop(it.session, order.interval_s)
             threading.Thread(target=self._listen, name="orders", daemon=True).start()

@@ -302,6 +302,12 @@ class CaseStore:
         except DamagedError:
             return "-"  # there was none yet, or nothing that a prune wrote
 
+    def bound(self, caches: int) -> None:
+        """Cache no more than `caches` bytes from now on: for who writes for weeks and reads little."""
+        self.packs.bound(frames=caches // 4, footers=caches // 4)
+        self.maps.bound(deltas=caches // 4, maps=caches // 8)
+        self._records.bound(caches // 8)
+
     def forget(self) -> None:
         """Drop what is cached of captures: the next read sees the files."""
         self.maps.forget()

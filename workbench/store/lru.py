@@ -48,9 +48,18 @@ class BoundedCache(Generic[K, V]):
             old = self._entries.pop(key, None)
             self._used += size - (old[1] if old else 0)
             self._entries[key] = (value, size)
-            while self._used > self._limit:
-                _, (_, freed) = self._entries.popitem(last=False)
-                self._used -= freed
+            self._fit()
+
+    def bound(self, limit: int) -> None:
+        """Keep no more than `limit` from now on."""
+        with self._lock:
+            self._limit = limit
+            self._fit()
+
+    def _fit(self) -> None:
+        while self._used > self._limit:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self._used -= freed
 
     def clear(self) -> None:
         """Forget everything."""

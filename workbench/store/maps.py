@@ -142,6 +142,11 @@ class Maps:
         self._deltas.clear()
         self._maps.clear()
 
+    def bound(self, deltas: int, maps: int) -> None:
+        """Cache no more than so many bytes of each from now on."""
+        self._deltas.bound(deltas)
+        self._maps.bound(maps)
+
     def delta(self, guest: GuestId, capture: CaptureId) -> Delta:
         """Return the delta of a capture.
 

@@ -192,6 +192,11 @@ class Packs:
         self._packs.clear()
         self._frames.clear()
 
+    def bound(self, frames: int, footers: int) -> None:
+        """Cache no more than so many bytes of each from now on."""
+        self._frames.bound(frames)
+        self._packs.bound(footers)
+
     def pack(self, number: int) -> Pack:
         """Return a pack's footer.
 
