@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -122,15 +123,34 @@ def test_a_killed_hub_is_followed_by_another_in_the_same_file(segment: Segment) 
     with ports(segment, 2) as (first, second):
         first.send(b"before")
         assert second.take() == b"before"
+        place = Path(json.loads((segment.path / "hub.json").read_text())["sockets"])
         os.kill(segment.status["pid"], signal.SIGKILL)
         assert first.socket.recv(1) == b""
+    assert place.is_dir()
     with segment.pcap.open("ab") as file:  # as if it had been writing a record
         file.write(RECORD.pack(1, 2, 100, 100) + b"torn")
     assert [frame for _, frame in read_frames(segment.pcap)] == [b"before"]
     with ports(segment, 2) as (first, second):
         first.send(b"after")
         assert second.take() == b"after"
+        assert not place.exists(), "what the killed one left goes"
     assert [frame for _, frame in read_frames(segment.pcap)] == [b"before", b"after"]
+
+
+def test_ending_a_segment_removes_what_a_killed_hub_left_and_nothing_else(segment: Segment, tmp_path: Path) -> None:
+    segment.end()
+    assert not segment.path.exists()
+    with ports(segment, 1) as (first,):
+        place = Path(json.loads((segment.path / "hub.json").read_text())["sockets"])
+        os.kill(segment.status["pid"], signal.SIGKILL)
+        assert first.socket.recv(1) == b""
+    segment.end()
+    assert not place.exists()
+    (tmp_path / "mine").mkdir()
+    for told in (str(tmp_path / "mine"), f"{place}/../mine", ["x"], None):
+        (segment.path / "hub.json").write_text(json.dumps({"sockets": told}))
+        segment.end()
+    assert (tmp_path / "mine").is_dir()
 
 
 def test_two_starters_get_one_hub(segment: Segment) -> None:

@@ -177,6 +177,7 @@ def test_clones_of_a_segment_reach_each_other_and_nobody_else(
     eventually("the hub ends with its last clone", lambda: not case.segment("other").running)
     assert [each.name for each in case.segments()] == ["one", "other"]
     assert len(case.segment("one").packets()) >= len(packets)
+    case.segment("one").end()  # its hub was killed, and left its sockets
 
 
 def assert_told_truly(case: Case, packets: object) -> None:
@@ -213,6 +214,7 @@ def test_a_segment_that_does_not_come_up_leaves_no_clone(moment: Moment, monkeyp
         moment.clone(network="shared", segment="dead")
     assert list((case.path / "clones").iterdir()) == []
     assert case.clones() == []
+    case.segment("dead").end()
 
 
 def test_a_network_that_cannot_be_meant_is_refused() -> None:

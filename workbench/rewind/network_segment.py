@@ -160,10 +160,15 @@ class Segment:
         return frame
 
     def end(self) -> None:
-        """End its hub; harmless where none is up."""
-        keeper = self._found()
-        if keeper is not None:
-            keeper.end()
+        """End its hub, and remove what a killed one left; harmless where none is up."""
+        if not self.path.is_dir():
+            return
+        with self._turn():
+            keeper = self._found()
+            if keeper is not None:
+                keeper.end()
+            else:
+                self._sweep()
 
     @contextlib.contextmanager
     def kept(self, users: set[int], limit: int = _LIMIT) -> Iterator[Keeper]:
@@ -197,13 +202,28 @@ class Segment:
             os.close(descriptor)
 
     def _found(self) -> Keeper | None:
+        with contextlib.suppress(OSError, ValueError):
+            place = self._place()
+            return None if place is None else Keeper(place)
+        return None
+
+    def _place(self) -> Path | None:
+        """Return where the last hub had its sockets, by the word of the case."""
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
             place = json.loads((self.path / "hub.json").read_bytes()[:4096]).get("sockets")
             if _PLACE.fullmatch(place):
-                return Keeper(Path(place))
+                return Path(place)
         return None
 
+    def _sweep(self) -> None:
+        """Remove the sockets of a hub that did not end by itself; precondition: nobody answers there."""
+        place = self._place()
+        with contextlib.suppress(OSError):
+            if place is not None and place.lstat().st_uid == os.geteuid():
+                shutil.rmtree(place, ignore_errors=True)
+
     def _start(self, users: set[int], limit: int) -> Keeper:
+        self._sweep()
         sockets = Path(f"/tmp/rwb-net-{uuid.uuid4()}")  # short for the kernel's sake, and made exclusively
         sockets.mkdir(mode=0o711)
         with _new(self.path / "hub.json") as file:
