@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.errors import GuestError, MonitorError, OutcomeUnknownError
-from workbench.replay.exact.recording import save_state
 from workbench.replay.exact.replaying import Replay
+from workbench.replay.exact.states import save_state
 
 __all__ = ["Debugger", "debugging"]
 

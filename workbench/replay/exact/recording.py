@@ -14,25 +14,24 @@ import time
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from workbench.errors import GuestGoneError, MonitorError, OutcomeUnknownError, UsageError
 from workbench.progress import Progress, ProgressEvent, silent
 from workbench.replay.exact import images
 from workbench.replay.exact.content import ram_digest
 from workbench.replay.exact.description import FILES, Description, file_digest
-from workbench.replay.exact.machine import Machine, qemu_arguments
+from workbench.replay.exact.machine import DISK, LOG, STATE, Machine, qemu_arguments
 from workbench.replay.exact.qemu import ExactQemu
-from workbench.replay.exact.quiet import disk_is_quiet, refuse_unquiet
+from workbench.replay.exact.quiet import disk_is_quiet
+from workbench.replay.exact.states import drop_state, save_state
 
 __all__ = [
     "BEGINNING",
     "RECORDINGS",
     "Recorder",
-    "drop_state",
     "list_recordings",
     "remove_recording",
-    "save_state",
     "sweep_recordings",
 ]
 
@@ -44,7 +43,6 @@ _LOOK = 0.05
 """Seconds between two looks at the console."""
 _ECHO = 0.25
 """Seconds that a typed character's echo is waited for."""
-_JOB, _JOB_SECONDS = "rwb-save", 120.0
 _TRIES = 50
 
 
@@ -68,7 +66,7 @@ class Recorder:
     ------
     UnsupportedError
         If an option or device of the machine cannot be recorded.
-    UsageError, GuestError
+    UsageError, GuestError, StoreError
     """
 
     def __init__(
@@ -93,18 +91,16 @@ class Recorder:
         sweep_recordings(case_path)
         self.place.mkdir(mode=0o700, parents=True)
         try:
-            self._lay(kernel, initrd, disk, disk_format, after)
+            if after is not None:
+                self._lay_after(after)
+            else:
+                self._lay(kernel, initrd, disk, disk_format)
             self.qemu = self._start()
         except BaseException:
             shutil.rmtree(self.place, ignore_errors=True)
             raise
 
-    def _lay(
-        self, kernel: Path | None, initrd: Path | None, disk: Path | None, disk_format: str, after: Path | None
-    ) -> None:
-        if after is not None:
-            self._lay_after(after)
-            return
+    def _lay(self, kernel: Path | None, initrd: Path | None, disk: Path | None, disk_format: str) -> None:
         if kernel is None:
             raise UsageError("no kernel to record", cure="Name a kernel, or a recording to go on from.")
         images.copy_file(kernel, self.place / "kernel")
@@ -118,10 +114,12 @@ class Recorder:
         assert self._parent is not None
         self._parent.verify(after)
         for name in self._parent.files:
-            if name not in ("log", "console"):
+            if name not in (LOG, "console"):
                 images.copy_file(after / name, self.place / name)
+        images.refuse_foreign(self.place / STATE, backing=False)
         if self._parent.disk:
-            images.refuse_foreign(self.place / "disk.qcow2", backing=True)
+            images.refuse_foreign(self.place / images.BASE, backing=False)
+            images.refuse_foreign(self.place / DISK, backing=True)
             images.rebase(self.place, self.place)
 
     def _start(self) -> ExactQemu:
@@ -258,50 +256,6 @@ class Recorder:
             self.qemu.close()
             if self._kept is None:
                 shutil.rmtree(self.place, ignore_errors=True)
-
-
-def save_state(qemu: ExactQemu, tag: str, disks: list[str]) -> None:
-    """Save the VM state of a QEMU that stands still, with a snapshot of its disk under the same name.
-
-    The disk's node is named below `blkreplay`: a flush through that would wait for the log.
-
-    Raises
-    ------
-    MonitorError
-        If QEMU refuses, or the disk has requests under way; nothing is saved.
-    OutcomeUnknownError
-    """
-    refuse_unquiet(qemu)
-    node = _state_node(qemu)
-    _run_job(qemu, "snapshot-save", tag=tag, vmstate=node, devices=[node, *disks])
-
-
-def drop_state(qemu: ExactQemu, tag: str, disks: list[str]) -> None:
-    """Forget a VM state and the snapshots of its name, where there are any: QEMU saves no second one of a name.
-
-    Raises
-    ------
-    MonitorError, OutcomeUnknownError
-    """
-    _run_job(qemu, "snapshot-delete", tag=tag, devices=[_state_node(qemu), *disks])
-
-
-def _state_node(qemu: ExactQemu) -> str:
-    state = next(each for each in qemu.monitor.execute("query-block") if each["device"] == "state")
-    return str(state["inserted"]["node-name"])
-
-
-def _run_job(qemu: ExactQemu, command: str, **arguments: Any) -> None:
-    monitor = qemu.monitor
-    monitor.execute(command, job_id=_JOB, **arguments)
-    deadline = time.monotonic() + _JOB_SECONDS
-    while (job := monitor.execute("query-jobs")[0])["status"] != "concluded":
-        if time.monotonic() > deadline:
-            raise OutcomeUnknownError(f"{qemu.name}: {command} does not end in time", **arguments)
-        time.sleep(0.01)
-    monitor.execute("job-dismiss", id=_JOB)
-    if "error" in job:
-        raise MonitorError(f"{qemu.name}: {command}: {job['error']}", tag=str(arguments["tag"]))
 
 
 def list_recordings(case_path: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from workbench.replay.exact.description import Description
 from workbench.replay.exact.machine import comma_twice, qemu_arguments
 from workbench.replay.exact.qemu import ExactQemu
 from workbench.replay.exact.quiet import refuse_unquiet
-from workbench.replay.exact.recording import save_state
+from workbench.replay.exact.states import save_state
 from workbench.replay.exact.waypoints import Waypoint, nearest
 
 __all__ = ["HungError", "Replay", "ReplayOutcome", "replay_once"]
