@@ -11,6 +11,7 @@ from recorded import AFTER, PLANTED, Linked, qemus_of
 
 from workbench.case import Case, ExactRecording
 from workbench.errors import GuestGoneError, UsageError
+from workbench.replay.exact.content import ram_digest
 from workbench.replay.exact.replaying import HungError
 
 
@@ -32,6 +33,24 @@ def test_the_same_instruction_is_the_same_memory_wherever_the_case_lies(boot: Ex
     first, second = boot.replay(100_000_000), linked.open().replay(100_000_000)
     assert first.icount == second.icount == 100_000_000
     assert first.ram_digest == second.ram_digest != boot.description.ram_digest
+
+
+def test_a_replay_from_a_waypoint_is_the_same_and_a_damaged_one_is_passed_over(boot: ExactRecording) -> None:
+    there, on = 100_000_000, 110_000_000
+    with boot.begin() as replay:
+        replay.to(there)
+        kept = replay.keep_waypoint()
+        replay.to(on)
+        digest = ram_digest(replay.qemu)
+    with boot.begin(near=on) as replay:
+        assert replay.icount == there
+        replay.to(on)
+        assert ram_digest(replay.qemu) == digest
+    with (kept.place / "state.qcow2").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    with boot.begin(near=on) as replay:
+        assert replay.icount == 0
 
 
 def test_captures_on_the_way_are_moments_like_any_other(case: Case, boot: ExactRecording, work: ExactRecording) -> None:
