@@ -18,17 +18,25 @@ Login = tuple[str, str]
 _LOGIN = re.compile(rb"login: ?$", re.IGNORECASE)
 _PASSWORD = re.compile(rb"password: ?$", re.IGNORECASE)
 _WAIT = 10.0
+_STANDS = 0.1
 
 
-def prompt(lines: Lines, seconds: float) -> Literal["login", "password"] | None:
-    """Say what the console asks for within some seconds; None for anything else, such as a shell."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+def prompt(lines: Lines, seconds: float, *, or_else: bool = False) -> Literal["login", "password"] | None:
+    """Say what the console asks for within some seconds; None for anything else, such as a shell.
+
+    With `or_else` anything else that stands there for a tenth of a second, as a shell's prompt does, is not waited on.
+    """
+    until, before, since = time.monotonic() + seconds, b"", 0.0
+    while (now := time.monotonic()) < until:
         rest = lines.unfinished
+        if rest != before:
+            before, since = rest, now
         if _LOGIN.search(rest):
             return "login"
         if _PASSWORD.search(rest):
             return "password"
+        if or_else and rest.strip() and now - since >= _STANDS:
+            return None
         time.sleep(0.02)
     return None
 

@@ -32,6 +32,7 @@ _LEAST, _MOST = 1 << 10, 256 << 10
 _PATIENCE = 4.0
 """Seconds without a line of the answer after which it is asked for again."""
 _TRIES = 8
+_OPENED = 1.5
 _HELLO = 3.0
 _HELLOS = 4
 _CURE = "Look at `clone.console()`: a shell of root has to stand at its prompt there"
@@ -79,7 +80,8 @@ class Talk:
             halves = token[:8], token[8:]
             # Erase what stands half typed; end a conversation that was left standing by a process of ours that died.
             self._terminal.write(b"\x15" + b"\n" * (1 if attempt < 3 else 40))
-            where = prompt(self._lines, 0.15 if attempt == 1 else 1.0)
+            # QEMU looks once a second whether a console was opened; what is typed too soon at a login is a user's name.
+            where = prompt(self._lines, _OPENED, or_else=True)
             if where == "login":
                 self._logged_in = log_in(self._terminal, self._lines, self._name, login)
             self._terminal.write(
