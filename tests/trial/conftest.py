@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,28 +21,21 @@ def tried(demo_image: DemoImage) -> Iterator[DemoGuest]:
         yield running
 
 
-@contextlib.contextmanager
-def case_of(tried: DemoGuest) -> Iterator[Case]:
-    """A case with the moment "then" of the guest, which has been told something else since."""
+@pytest.fixture(scope="module")
+def case_of_all(tried: DemoGuest) -> Iterator[Case]:
+    """A case with the moment "then" of the guest, for all tests of a module."""
     with tempfile.TemporaryDirectory(prefix="rew-test-") as name:
         Path(name).chmod(0o711)
         with Case.create(Path(name) / "case") as made:
             tried.run("echo then >/root/when; rm -f /root/planted; sync")
             with made.record(tried.name) as recording:
                 recording.capture("then", mark="then")
-            tried.run("echo now >/root/when; sync")
             yield made
 
 
 @pytest.fixture
-def case(tried: DemoGuest) -> Iterator[Case]:
-    """Such a case for one test."""
-    with case_of(tried) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def case_of_all(tried: DemoGuest) -> Iterator[Case]:
-    """Such a case for all tests of a module."""
-    with case_of(tried) as made:
-        yield made
+def case(case_of_all: Case, tried: DemoGuest) -> Case:
+    """That case, whose guest has been told something else since, and has none of a trial before."""
+    tried.reconnect()
+    tried.run("echo now >/root/when; rm -f /root/planted /root/busy; sync")
+    return case_of_all

@@ -69,6 +69,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(case_of_all: Case, tried: DemoGuest) -> Iterator[Served]:
+    tried.run("echo now >/root/when; sync")
     made = Served(case_of_all.path, case_of_all.path.parent)
     with connect(made.address) as remote:
         remote.configure(tried.name, interval_s=1.0)
