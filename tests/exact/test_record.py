@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from recorded import qemus_of
 
-from workbench.case import Case, Machine
+from workbench.case import Case, ExactRecording, Machine
 from workbench.demo import DemoImage
 from workbench.errors import GuestGoneError, OutcomeUnknownError
+from workbench.replay.exact.states import sleeps_on_ns
 
 SMALL = Machine(memory_mib=96)
 
@@ -47,6 +48,12 @@ def test_nothing_is_kept_where_the_console_does_not_show_what_was_waited_for(
     with pytest.raises(OutcomeUnknownError, match="does not show 'never'"):
         empty.boot_exactly(SMALL, kernel=demo_image.kernel, until="never", seconds=0.2)
     assert nothing_is_left(empty)
+
+
+def test_a_recording_ends_where_its_guest_sleeps_on(boot: ExactRecording) -> None:
+    """What goes on from a place where a sleep is about to end could not be replayed."""
+    assert (sleeps_on_ns(boot.place / "state.qcow2", boot.icount) or 0) >= 400_000
+    assert sleeps_on_ns(boot.place / "state.qcow2", boot.icount + 1) is None
 
 
 def test_a_machine_that_ends_by_itself_is_kept_as_it_ended(empty: Case, demo_image: DemoImage) -> None:

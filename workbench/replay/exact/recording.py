@@ -24,7 +24,7 @@ from workbench.replay.exact.description import FILES, Description, file_digest
 from workbench.replay.exact.machine import DISK, LOG, STATE, Machine, qemu_arguments
 from workbench.replay.exact.qemu import ExactQemu
 from workbench.replay.exact.quiet import disk_is_quiet
-from workbench.replay.exact.states import drop_state, save_state
+from workbench.replay.exact.states import drop_state, save_state, sleeps_on_ns
 
 __all__ = [
     "BEGINNING",
@@ -44,6 +44,8 @@ _LOOK = 0.05
 _ECHO = 0.25
 """Seconds that a typed character's echo is waited for."""
 _TRIES = 50
+_ASLEEP_NS = 20_000_000
+"""How long it should sleep on from its end; less where that is not to be had."""
 
 
 class Recorder:
@@ -224,17 +226,15 @@ class Recorder:
     def _stand(self) -> tuple[int, str]:
         """Stop it where its state can be saved, save it, and return the instruction count and the memory's digest.
 
-        That is not everywhere: it runs on a little while the disk has requests, or the log events, under way.
+        That is not everywhere: it runs on a little while the disk has requests, or the log events, under way, and while
+        its sleep is about to end, since what would go on from there could not be replayed.
         """
-        disks = ["image"] if (self.place / images.BASE).exists() else []
+        over = self.ended
         self.qemu.monitor.execute("stop")
-        for _ in range(_TRIES):
-            if disk_is_quiet(self.qemu):
-                icount, digest = self.qemu.icount(), ram_digest(self.qemu)
-                with contextlib.suppress(MonitorError):
-                    drop_state(self.qemu, ENDING, disks)  # that of the recording it went on from
-                    save_state(self.qemu, ENDING, disks)
-                    return icount, digest
+        for left in range(_TRIES, 0, -1):
+            wanted = 0 if over else _ASLEEP_NS * left // _TRIES  # nothing goes on from a machine that ended
+            if disk_is_quiet(self.qemu) and (stood := self._save_end(wanted)):
+                return stood
             self.qemu.monitor.execute("cont")
             time.sleep(0.02)
             self.qemu.monitor.execute("stop")
@@ -242,6 +242,17 @@ class Recorder:
             f"{self.qemu.name}: its state cannot be saved: there are always events under way",
             tries=_TRIES, cure="End the recording when the guest rests.",
         )  # fmt: skip
+
+    def _save_end(self, asleep_ns: int) -> tuple[int, str] | None:
+        icount, digest = self.qemu.icount(), ram_digest(self.qemu)
+        disks = ["image"] if (self.place / images.BASE).exists() else []
+        try:
+            drop_state(self.qemu, ENDING, disks)  # of the try before, or the recording it went on from
+            save_state(self.qemu, ENDING, disks)
+        except MonitorError:
+            return None
+        sleep = sleeps_on_ns(self.place / STATE, icount)
+        return (icount, digest) if not asleep_ns or (sleep or 0) >= asleep_ns else None
 
     def __enter__(self) -> Self:
         return self
