@@ -65,9 +65,12 @@ def measures_of(experiment: Experiment) -> list[dict[str, Any]]:
         words (str), median, q1, q3 (float, None where there is no value), runs: position, repeat (int), value (float or
         None), words (str).
     """
-    summary, runs = experiment.summary(), experiment.runs
+    return _panels(experiment.summary(), experiment.runs, experiment.document.control)
+
+
+def _panels(summary: pd.DataFrame, runs: pd.DataFrame, control: str) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(summary["measure"]))[:MOST_MEASURES]
-    return [_panel(summary[summary["measure"] == name], runs, name, experiment.document.control) for name in names]
+    return [_panel(summary[summary["measure"] == name], runs, name, control) for name in names]
 
 
 def _panel(summary: pd.DataFrame, runs: pd.DataFrame, name: str, control: str) -> dict[str, Any]:
@@ -132,10 +135,12 @@ class Measures(Still, anywidget.AnyWidget):
     selected = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, experiment: Experiment) -> None:
-        self._positions = {0, *experiment.runs["position"].tolist()}
-        count = experiment.summary()["measure"].nunique()
+        summary, runs = experiment.summary(), experiment.runs
+        self._positions = {0, *runs["position"].tolist()}
+        count = summary["measure"].nunique()
         untold = f"{count - MOST_MEASURES} further measures: experiment.summary()" if count > MOST_MEASURES else ""
-        super().__init__(panels=measures_of(experiment), untold=untold if count else "No run gave a number.")
+        panels = _panels(summary, runs, experiment.document.control)
+        super().__init__(panels=panels, untold=untold if count else "No run gave a number.")
 
     def __repr__(self) -> str:
         return f"<Measures: {', '.join(each['name'] for each in self.panels) or 'none'}>"
