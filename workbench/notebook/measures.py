@@ -15,22 +15,17 @@ import traitlets
 
 from workbench.notebook.front import module, style
 from workbench.notebook.still import Still
-from workbench.notebook.text import inert, markup, table
+from workbench.notebook.text import inert, markup, table, value_words
 
 if TYPE_CHECKING:
     from workbench.case import Experiment
 
-__all__ = ["MOST_MEASURES", "Measures", "measures_of", "test_words", "value_words"]
+__all__ = ["MOST_MEASURES", "Measures", "measures_of", "test_words"]
 
 MOST_MEASURES = 12
 _MOST_RUNS = 400
 """Runs of a variant that are drawn."""
 _NAME, _WHY = 60, 160
-
-
-def value_words(value: float) -> str:
-    """Return a number to four digits; "-" where there is none."""
-    return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
 def test_words(row: pd.Series, control: str) -> str:
@@ -45,14 +40,17 @@ def test_words(row: pd.Series, control: str) -> str:
     if not row["test"]:
         return "This is the control." if row["variant"] == control else "Too few values to be compared."
     difference = float(row["difference"])
-    way = "no higher or lower than" if difference == 0 else f"{value_words(abs(difference))} "
-    way += "" if difference == 0 else "lower than" if difference < 0 else "higher than"
-    told = f"The median is {way} that of {control}; shift {value_words(float(row['shift']))}, "
-    told += (
-        f"Cliff's delta {value_words(float(row['cliffs_delta']))}. p = {value_words(float(row['p']))} ({row['test']})"
+    way = (
+        f"{value_words(abs(difference))} {'lower' if difference < 0 else 'higher'}"
+        if difference
+        else "no higher or lower"
     )
-    told += f", {value_words(float(row['p_holm']))} corrected for all tests"
-    return f"{told}; so few values can give none below {value_words(float(row['smallest_p']))}."
+    shift, delta, p, p_holm, least = (
+        value_words(float(row[each])) for each in ("shift", "cliffs_delta", "p", "p_holm", "smallest_p")
+    )
+    told = f"The median is {way} than that of {control}; shift {shift}, Cliff's delta {delta}. "
+    told += f"p = {p} ({row['test']}), {p_holm} corrected for all tests"
+    return f"{told}; so few values can give none below {least}."
 
 
 def measures_of(experiment: Experiment) -> list[dict[str, Any]]:

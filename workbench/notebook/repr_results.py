@@ -5,13 +5,12 @@ Refuses to ask anything that takes long for a repr: what an experiment's capture
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from workbench.notebook.picture import as_image, axis_picture, bars_picture, line_picture, on_paper
 from workbench.notebook.repr_parts import ROWS, SHORT, said, titled, where
-from workbench.notebook.text import table, when
+from workbench.notebook.text import table, value_words, when
 
 __all__ = ["RESULTS", "bisection_html", "experiment_html", "segment_html", "trial_html"]
 
@@ -81,20 +80,13 @@ def experiment_html(experiment: Any) -> str:
     shown = table(rows) + table(list(ended), ("variant", "ok", "failed", "hung"))
     if len(summary):
         told = [
-            tuple(_number(each) for each in row) for row in summary[list(_SUMMARY)].head(ROWS).itertuples(index=False)
+            tuple(value_words(each) if isinstance(each, float) else each for each in row)
+            for row in summary[list(_SUMMARY)].head(ROWS).itertuples(index=False)
         ]
-        shown += table(list(told), _SUMMARY) + as_image(
-            on_paper(experiment.picture().svg), "every value, medians, quartiles"
-        )
+        shown += table(list(told), _SUMMARY) + values_html(experiment.picture())
     else:
         shown += "<p>No run gave a number.</p>"
     return titled(f"Experiment {experiment.id[:SHORT] or '(not kept)'}", shown)
-
-
-def _number(value: Any) -> object:
-    if not isinstance(value, float):
-        return value
-    return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
 def values_html(picture: Any) -> str:

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import html
+import math
 import unicodedata
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["LONGEST", "inert", "markup", "table", "when"]
+__all__ = ["LONGEST", "inert", "markup", "table", "value_words", "when"]
 
 LONGEST = 160
 """Characters of a text that are shown."""
@@ -34,6 +35,11 @@ def _escape(char: str) -> str:
 def markup(value: object, longest: int = LONGEST) -> str:
     """Return text as HTML or SVG that holds no element, attribute or entity of its own."""
     return html.escape(inert(value, longest), quote=True)
+
+
+def value_words(value: float) -> str:
+    """Return a number to four digits; "-" where there is none."""
+    return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
 def when(time_ns: int) -> str:
