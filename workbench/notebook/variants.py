@@ -55,7 +55,7 @@ class _Side(ipywidgets.VBox):  # type: ignore[misc]
     """One tab: a table per variant, beside each other where the page is wide enough."""
 
     def __init__(self, name: str, variants: list[str]) -> None:
-        self.name, self.filled = name, False
+        self.filled = False
         self.tables = {each: Table(label=f"{each}: {name}") for each in variants}
         for shown in self.tables.values():
             shown.layout = ipywidgets.Layout(flex="1 1 26em", min_width="0")
