@@ -65,29 +65,30 @@ class Forked:
             self.take(writer, second)
 
 
-def kept_experiment(name: str = "planted", moment: str = "ab" * 32, after: tuple[str, str] = ("", "")) -> Document:
+def kept_experiment(
+    name: str = "planted", moment: str = "ab" * 32, after: tuple[str, str] = ("", ""), guest: str = GUEST
+) -> Document:
     """Two variants, three runs each; what a guest says is `name`; one run of B failed, one hung.
 
-    `after`: captures of the runs of each variant that are ok.
+    `after`: captures of the runs of each variant that are ok, which are those of `guest`.
     """
     nothing = Asked("nothing", "", "")
-    runs = [_run("control", n, 2 * n - 1, float(n), name, after[0]) for n in (1, 2, 3)]
+    runs = [_run("control", n, 2 * n - 1, float(n), name, after[0], guest) for n in (1, 2, 3)]
     runs += [
-        _run("B", 1, 2, 9.0, name, after[1]),
+        _run("B", 1, 2, 9.0, name, after[1], guest),
         Run("B", 2, 4, "failed", "measure load", f"measure load: {name}"[:500], 9.0, {}, console=f"line 1\n{name}"),
         Run("B", 3, 6, "hung", "workload", "workload: a command did not end in 3.0 s", console=name),
     ]
     return Document(
-        format=1, case="c5ca1b1a-31a5-4d3c-9d6d-5f0d8f0a7e55", guest=GUEST, moment=moment, made_ns=NOON, seed=42,
+        format=1, case="c5ca1b1a-31a5-4d3c-9d6d-5f0d8f0a7e55", guest=guest, moment=moment, made_ns=NOON, seed=42,
         control="control", variants={"control": nothing, "B": Asked("script", name, "cd" * 32)}, workload=nothing,
         until=nothing, measures={"load": Asked("script", "cat /proc/loadavg", "01" * 32)}, repeats=3, at_once=2,
         timeout=3.0, keep="captures", versions={}, runs=tuple(sorted(runs, key=lambda run: run.position)),
     )  # fmt: skip
 
 
-def _run(variant: str, repeat: int, position: int, load: float, name: str, after: str) -> Run:
+def _run(variant: str, repeat: int, position: int, load: float, name: str, after: str, guest: str) -> Run:
     values: dict[str, float | str] = {"load": load, "said": name[:2000]}
-    guest = str(GUEST) if after else ""
     return Run(
         variant,
         repeat,
@@ -95,7 +96,7 @@ def _run(variant: str, repeat: int, position: int, load: float, name: str, after
         "ok",
         seconds=load,
         values=values,
-        guest=guest,
+        guest=guest if after else "",
         after=after,
         console=f"line 1\n{name}",
     )

@@ -39,13 +39,8 @@ def shown(intrusion: Case) -> Variants:
     """As if the recorded guest's clones had been left alone (control) and broken into (B)."""
     begin, end = (intrusion.moment(each) for each in ("start", "latest"))
     alone = next(each for each in intrusion.moments() if each.record.depth == 3)
-    document = kept_experiment("planted", begin.id, (alone.id, end.id))
-    runs = tuple(_of_guest(run, begin) for run in document.runs)
-    return Variants(experiment_in(intrusion, replace(document, runs=runs, guest=begin.guest.id)))
-
-
-def _of_guest(run: Any, begin: Any) -> Any:
-    return replace(run, guest=begin.guest.id) if run.after else run
+    document = kept_experiment("planted", begin.id, (alone.id, end.id), begin.guest.id)
+    return Variants(experiment_in(intrusion, document))
 
 
 def side(shown: Variants, name: str) -> dict[str, Any]:

@@ -21,16 +21,14 @@ from selenium.webdriver.common.by import By
 from test_diffview_lab import DATASET, Page, wear
 
 CODE = f"""import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
-from dataclasses import replace
 from small import HOSTILE, experiment_in, kept_experiment
 from workbench.case import Case
 from workbench.notebook import Variants
 case = Case("variants")
 begin, end = case.moment("start"), case.moment("latest")
 alone = next(each for each in case.moments() if each.record.depth == 3)
-document = kept_experiment("\\n".join(HOSTILE), begin.id, (alone.id, end.id))
-runs = tuple(replace(run, guest=begin.guest.id if run.after else "") for run in document.runs)
-variants = Variants(experiment_in(case, replace(document, runs=runs, guest=begin.guest.id)))
+document = kept_experiment("\\n".join(HOSTILE), begin.id, (alone.id, end.id), begin.guest.id)
+variants = Variants(experiment_in(case, document))
 variants"""
 BESIDE = """const boxes = [...document.querySelectorAll(".wb-grid")].filter((each) => each.offsetParent)
   .map((each) => each.getBoundingClientRect());
