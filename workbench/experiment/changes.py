@@ -46,7 +46,7 @@ def counted(document: Document, variant: str, ask: Ask, columns: Sequence[str]) 
     found, failed = asked(document, variant, ask)
     own = [each[list(columns)].astype(str) for each in found.values()]
     other: list[pd.DataFrame] = []
-    if variant != document.control and any(each.after for each in _runs(document, document.control)):
+    if variant != document.control and any(each.after for each in document.runs_of(document.control)):
         theirs, more = asked(document, document.control, ask)
         other = [each[list(columns)].astype(str) for each in theirs.values()]
         failed |= {f"control {number}": words for number, words in more.items()}
@@ -91,7 +91,7 @@ def asked(document: Document, variant: str, ask: Ask) -> tuple[dict[int, pd.Data
     WorkbenchError
         If none could be asked.
     """
-    runs = [run for run in _runs(document, variant) if run.after]
+    runs = [run for run in document.runs_of(variant) if run.after]
     if not runs:
         cure = "Ask for keep='captures'; failed runs may have none."
         raise UsageError(f"no run of {variant!r} was captured", cure=cure)
@@ -106,12 +106,6 @@ def asked(document: Document, variant: str, ask: Ask) -> tuple[dict[int, pd.Data
     if last is not None and not answers:
         raise last
     return answers, failed
-
-
-def _runs(document: Document, variant: str) -> list[Run]:
-    if variant not in document.variants:
-        raise UsageError(f"no variant {variant!r} in this experiment", variants=list(document.variants))
-    return [run for run in document.runs if run.variant == variant]
 
 
 def _count(answers: Sequence[pd.DataFrame], columns: Sequence[str], name: str) -> pd.DataFrame:

@@ -140,6 +140,18 @@ class Document:
     segment: str = ""
     packets: str = ""
 
+    def runs_of(self, variant: str) -> list[Run]:
+        """Return the runs of a variant.
+
+        Raises
+        ------
+        UsageError
+            If there is no such variant.
+        """
+        if variant not in self.variants:
+            raise UsageError(f"no variant {variant!r} in this experiment", variants=list(self.variants))
+        return [run for run in self.runs if run.variant == variant]
+
 
 def checked_name(name: object, what: str) -> str:
     """Return a name of a variant or measure.

@@ -80,12 +80,12 @@ def summary_frame(document: Document, measures: Sequence[str] | None = None) -> 
 
 def numbers_of(document: Document, measure: str, variant: str) -> list[float]:
     """Return the numbers that the runs of a variant gave."""
-    return _numbers([run for run in document.runs if run.variant == variant], measure)
+    return _numbers(document.runs_of(variant), measure)
 
 
 def _row(document: Document, measure: str, variant: str) -> dict[str, object]:
     values = numbers_of(document, measure, variant)
-    ended = [run.outcome for run in document.runs if run.variant == variant]
+    ended = [run.outcome for run in document.runs_of(variant)]
     told = spread(values)
     row: dict[str, object] = {"measure": measure, "variant": variant, "n": told.n, "test": ""}
     row |= {"failed": ended.count("failed"), "hung": ended.count("hung"), "median": told.median, "iqr": told.iqr}

@@ -130,7 +130,7 @@ def _part(experiment: Experiment, part: str) -> str:
 
 def _of_variant(experiment: Experiment, part: str, variant: str) -> str:
     if part == "console":
-        runs = [run for run in experiment.document.runs if run.variant == variant]
+        runs = experiment.document.runs_of(variant)
         return "".join(f"<h4>run {run.repeat}</h4><pre>{escaped(run.console[-_TEXT:], _TEXT)}</pre>" for run in runs)
     ask: Callable[[str], pd.DataFrame] = getattr(experiment, part)
     try:

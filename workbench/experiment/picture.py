@@ -83,7 +83,7 @@ def _panel(document: Document, measure: str, variants: Sequence[str], top: int) 
 
 def _lost(document: Document, variant: str) -> str:
     """Return how many runs of a variant failed or hung, in words."""
-    ended = [run.outcome for run in document.runs if run.variant == variant]
+    ended = [run.outcome for run in document.runs_of(variant)]
     return ", ".join(f"{ended.count(word)} {word}" for word in ("failed", "hung") if word in ended)
 
 

@@ -69,7 +69,7 @@ class Experiment:
         """Return how the runs of each variant ended: variant (str), ok, failed, hung (int64)."""
         rows = []
         for name in self.document.variants:
-            ended = [run.outcome for run in self.document.runs if run.variant == name]
+            ended = [run.outcome for run in self.document.runs_of(name)]
             rows.append((name, *(ended.count(outcome) for outcome in ("ok", "failed", "hung"))))
         return pd.DataFrame(rows, columns=["variant", "ok", "failed", "hung"])
 
@@ -149,7 +149,7 @@ class Experiment:
         from workbench.experiment.wire import packets_of
 
         if variant is not None:
-            self._runs(variant)
+            self.document.runs_of(variant)
         return packets_of(self.case, self.document, variant)
 
     def console(self, variant: str, repeat: int = 1) -> str:
@@ -173,13 +173,8 @@ class Experiment:
     def _began(self) -> Any:
         return self.case.moment(f"id:{self.document.moment}", self.document.guest)
 
-    def _runs(self, variant: str) -> list[Run]:
-        if variant not in self.document.variants:
-            raise UsageError(f"no variant {variant!r} in this experiment", variants=self.variants)
-        return [run for run in self.document.runs if run.variant == variant]
-
     def _run(self, variant: str, repeat: int) -> Run:
-        found = [run for run in self._runs(variant) if run.repeat == repeat]
+        found = [run for run in self.document.runs_of(variant) if run.repeat == repeat]
         if not found:
             raise UsageError(f"variant {variant!r} has no run {repeat}", repeats=self.document.repeats)
         return found[0]
