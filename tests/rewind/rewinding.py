@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.case import Case, Clone
 from workbench.demo import DemoGuest, Supervisor
+from workbench.errors import GuestError
 from workbench.guest.connection import Guest
 from workbench.guest.leftovers import find_leftovers
 from workbench.guest.memory import MemoryBlock, read_memory_map
@@ -96,6 +97,21 @@ def assert_healthy(guest: DemoGuest | Supervisor) -> None:
 def supervisor_of(clone: Clone, guest: DemoGuest) -> Supervisor:
     """The supervisor in a clone, on the clone's own socket."""
     return Supervisor(clone.socket(Path(guest.supervisor.path).name))
+
+
+def rebooted(inside: Supervisor) -> None:
+    """Reboot a clone from inside, and wait until it is up again."""
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before = inside.run(boot).stdout
+    inside.run("sync; reboot")
+
+    def again() -> bool:
+        with contextlib.suppress(GuestError):
+            inside.wait_ready(5)
+            return inside.run(boot, timeout=2).stdout != before
+        return False
+
+    eventually("the clone boots again", again, 90)
 
 
 def eventually(what: str, true: object, seconds: float = 30.0) -> None:

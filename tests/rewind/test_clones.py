@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from rewinding import assert_healthy, differing_pages, eventually, supervisor_of
+from rewinding import assert_healthy, differing_pages, rebooted, supervisor_of
 
 from workbench.case import Case, Clone, Moment
 from workbench.demo import DemoGuest, DemoSpec
@@ -144,21 +144,10 @@ def test_the_network_of_a_clone_is_cut(moment: Moment, rew_guest: DemoGuest) -> 
 
 
 def test_a_clone_survives_its_own_reboot(moment: Moment, rew_guest: DemoGuest, way: str) -> None:
-    boot = "cat /proc/sys/kernel/random/boot_id"
     with moment.clone() as clone, supervisor_of(clone, rew_guest) as inside:
         assert clone.record.memory == way
         inside.wait_ready(60)
-        before = inside.run(boot).stdout
-        inside.run("sync; reboot")
-
-        def again() -> bool:
-            try:
-                inside.wait_ready(5)
-                return inside.run(boot, timeout=2).stdout != before
-            except GuestError:
-                return False
-
-        eventually("the clone boots again", again, 90)
+        rebooted(inside)
         assert_healthy(inside)
         assert inside.run("cat /root/when /mnt/data1/when; cat /sys/class/net/eth0/carrier").stdout.startswith(
             "then\nthen\n"

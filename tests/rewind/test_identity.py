@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rewinding import assert_healthy, eventually, supervisor_of
+from rewinding import assert_healthy, eventually, rebooted, supervisor_of
 
 from workbench.case import Case, Identity, Moment
 from workbench.demo import DemoGuest, Supervisor
@@ -69,21 +69,6 @@ def test_a_clone_is_somebody_else_on_request_also_after_its_reboot(moment: Momen
         assert inside.run("cat /etc/hostname /etc/machine-id").stdout.split() == ["copy.example", "ab" * 16]
         assert inside.run("cat /sys/class/net/eth0/address").stdout == f"{OWN}\n"
     assert rew_guest.run(ASK).stdout == before
-
-
-def rebooted(inside: Supervisor) -> None:
-    boot = "cat /proc/sys/kernel/random/boot_id"
-    before = inside.run(boot).stdout
-    inside.run("sync; reboot")
-
-    def again() -> bool:
-        try:
-            inside.wait_ready(5)
-            return inside.run(boot, timeout=2).stdout != before
-        except GuestError:
-            return False
-
-    eventually("the clone boots again", again, 90)
 
 
 def test_new_clones_of_a_segment_differ_in_everything_and_reach_each_other(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rewinding import assert_healthy, eventually, supervisor_of
+from rewinding import assert_healthy, eventually, rebooted, supervisor_of
 
 from workbench.case import Case, Clone, Moment
 from workbench.demo import DemoGuest, Supervisor
@@ -120,20 +120,6 @@ def test_a_clone_reaches_nothing_whatever_its_guest_does(
         assert reach(inside, listener, "clone-rebooted") == ""
     assert b"clone-" not in b" ".join(listener.heard)
     assert "from the host" in reach(rew_guest, listener, "still")
-
-
-def rebooted(inside: Supervisor) -> None:
-    boot = "cat /proc/sys/kernel/random/boot_id"
-    before = inside.run(boot).stdout
-    inside.run("sync; reboot")
-
-    def again() -> bool:
-        with contextlib.suppress(GuestError):
-            inside.wait_ready(5)
-            return inside.run(boot, timeout=2).stdout != before
-        return False
-
-    eventually("the clone boots again", again, 90)
 
 
 @contextlib.contextmanager
