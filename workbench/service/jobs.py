@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.progress import Progress, ProgressEvent
-from workbench.service.recorder import tell_error
+from workbench.service.wire import tell_error
 
 __all__ = ["Job", "Jobs"]
 

@@ -29,8 +29,7 @@ from workbench.service.lookback import mark_before, mark_name
 from workbench.service.sources import begin, watching
 from workbench.service.wire import Channel, tell_error
 
-__all__ = ["Order", "main", "tell_error"]
-
+__all__ = ["Order", "main"]
 
 _BEAT_S = 1.0
 """Seconds between signs of life."""
