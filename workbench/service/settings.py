@@ -120,10 +120,17 @@ class ProbeSettings(_Strict):
         if bool(self.url) == bool(self.tcp) or (self.tcp and not (host and port.isdecimal() and len(port) < 6)):
             raise ValueError("a probe has either a url or tcp, which is HOST:PORT")
         try:
-            words_of(HttpProbe(self.url) if self.url else TcpProbe(host, int(port)))
+            words_of(self.probe())
         except UsageError as error:
             raise ValueError(error.message) from error
         return self
+
+    def probe(self) -> HttpProbe | TcpProbe:
+        """Return what asks it."""
+        if self.url:
+            return HttpProbe(self.url, self.timeout)
+        host, _, port = self.tcp.rpartition(":")
+        return TcpProbe(host.strip("[]"), int(port), self.timeout)
 
 
 class Settings(_Strict):

@@ -190,10 +190,7 @@ class Trials(Acts):
         if found is None:
             known = ", ".join(sorted(self.settings.probes)) or "none"
             raise UsageError(f"no probe {asked.probe[:80]!r}", known=known, cure="Have it named in the settings.")
-        if found.url:
-            return HttpProbe(found.url, found.timeout)
-        host, _, port = found.tcp.rpartition(":")
-        return TcpProbe(host.strip("[]"), int(port), found.timeout)
+        return found.probe()
 
 
 def _confirmed(confirm: str, name: str) -> None:
