@@ -77,10 +77,6 @@ class IncrementState:
     last_hit_capture: str = ""
 
 
-class _Lost(Exception):  # noqa: N818  (an end, told in words)
-    """The examiner is gone, and why."""
-
-
 class Increments:
     """Has the increments of one guest looked at.
 
@@ -171,8 +167,6 @@ class Increments:
             while (capture := self._next()) is not None:
                 try:
                     self._examine(capture)
-                except _Lost as lost:
-                    self._failed(capture, str(lost))
                 except (WorkbenchError, OSError) as error:
                     self._failed(capture, getattr(error, "message", str(error)))
                 except Exception as error:  # noqa: BLE001  (it outlives whatever happens, and says it)
@@ -202,7 +196,7 @@ class Increments:
             channel.send(examine=capture, base=self._base)
             told = channel.receive()
         except (EOFError, OSError):
-            raise _Lost(self._what_ended()) from None
+            raise GuestError(self._what_ended()) from None
         self._done(capture, told)
 
     def _begin(self) -> Channel:
@@ -235,7 +229,7 @@ class Increments:
         try:
             told_first = channel.receive()
         except EOFError:
-            raise _Lost(self._what_ended()) from None
+            raise GuestError(self._what_ended()) from None
         if "failed" in told_first:
             raise as_error(told_first["failed"])
         ours.settimeout(wanted.patience_s)
