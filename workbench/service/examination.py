@@ -44,8 +44,8 @@ class Examined:
 
     Attributes
     ----------
-    capture : str
-    against : str or None
+    capture : CaptureId
+    against : CaptureId or None
         The capture that it was compared with.
     events : list of Event
         One for each rule that hit and each kind of finding that is new, by the capture's time.
@@ -53,8 +53,8 @@ class Examined:
         What could not be looked at, and why.
     """
 
-    capture: str
-    against: str | None
+    capture: CaptureId
+    against: CaptureId | None
     events: list[Event] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
 
@@ -117,8 +117,7 @@ class Examination:
 
     def _scan(self, found: Examined, rules: RuleSet, time_ns: int) -> Iterator[Event]:
         try:
-            against = None if found.against is None else CaptureId(found.against)
-            hits = scan_changed(self._store, against, CaptureId(found.capture), rules)
+            hits = scan_changed(self._store, found.against, found.capture, rules)
         except WorkbenchError as error:
             found.unseen.append(f"rules: {error.message}")
             return
@@ -152,23 +151,22 @@ class Examination:
             return
         if answer.error:
             found.unseen.append(f"{name}: {answer.error}")
-        rows: list[dict[Any, Any]] = answer.frame.to_dict("records")
-        self._known[name] = (CaptureId(found.capture), _identities(answer))
+        self._known[name] = (found.capture, _identities(answer))
         kinds: dict[str, list[dict[Any, Any]]] = {}
-        for row in rows:
+        for row in answer.frame.to_dict("records"):
             if _identity(row) not in known:
                 kinds.setdefault(str(row["finding"]), []).append(row)
         for kind, new in kinds.items():
             yield _finding(kind, new, time_ns)
 
-    def _known_before(self, name: str, against: str | None) -> _Known:
+    def _known_before(self, name: str, against: CaptureId | None) -> _Known:
         """Return what a detector found in the capture before, which is asked where another was looked at last."""
         if against is None:
             return frozenset()
         capture, known = self._known.get(name, (None, frozenset()))
         return known if capture == against else _identities(self._ask(against, name))
 
-    def _ask(self, capture: str, name: str, **arguments: Any) -> Answer:
+    def _ask(self, capture: CaptureId, name: str, **arguments: Any) -> Answer:
         request = {
             "case": str(self._case),
             "capture": capture,
