@@ -28,6 +28,7 @@ from workbench.service.trials import Trials
 from workbench.service.trialwatch import TrialWatch
 from workbench.service.upkeep import Upkeep
 from workbench.store.auditlog import AuditLog
+from workbench.trial.acts import audit_log
 
 __all__ = ["Forbidden", "Service"]
 
@@ -54,7 +55,7 @@ class Service(Findings, Pruning, Trials):
         self._keepers: dict[str, Keeper] = {}
         self._gates: dict[str, Gate] = {}
         Case.open_or_create(settings.case, uri=settings.connect).close()
-        self.trialwatch = TrialWatch(self.case, Path(settings.case) / "audit.jsonl", self.audit)
+        self.trialwatch = TrialWatch(self.case, audit_log(settings.case).path, self.audit)
         self.chores, self.plans, self._planning = Chores(Path(settings.case)), PrunePlans(), threading.Lock()
         self.upkeep = Upkeep(
             self.chores,
