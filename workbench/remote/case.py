@@ -411,8 +411,8 @@ class RemoteCase(Case):
         body = {"guest": target.guest, "target": f"id:{target.id}", "confirm": confirm, **numbers}
         done = self._done("/trials", {**body, **change_told(variant), **probe_told(probe)}, progress)
         with making_sense("a trial"):
-            name = str(done["trial"])
-            return next(each for each in self.trials() if each.id == name)
+            told = self._link.look(f"/trials/{quote(str(done['trial']), safe='')}")
+            return RemoteTrial(self._link, trial_of(told["trial"], self.location))
 
     def trials(self) -> list[RemoteTrial]:  # type: ignore[override]
         """Return the trials of this case, oldest first."""

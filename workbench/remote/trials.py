@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from workbench.errors import GuestError, RewindError, UnsupportedError
+from workbench.errors import UnsupportedError
 from workbench.model import CaptureId, GuestId
 from workbench.progress import silent
 from workbench.remote.answers import making_sense
@@ -26,11 +26,11 @@ from workbench.trial.variant import Variant, refuse_no_variant
 
 __all__ = ["RemoteTrial", "change_told", "probe_told", "trial_of"]
 
-_LOOK_S = 1.0
-
 
 class RemoteTrial(Trial):
     """A trial of a guest by a service; as a context manager it is undone at the end, unless it was committed."""
+
+    _look_s = 1.0
 
     def __init__(self, link: Link, status: TrialStatus) -> None:
         self._link, self._first = link, status
@@ -81,28 +81,12 @@ class RemoteTrial(Trial):
         finished(self._link, job, silent)
         return self.wait(timeout)
 
-    def wait(self, timeout: float | None = None) -> TrialStatus:
-        """Wait until it has ended.
-
-        Raises
-        ------
-        GuestError
-            If it has not within `timeout` seconds.
-        RewindError
-            If it had to go back and that did not work.
-        """
-        until = None if timeout is None else time.monotonic() + timeout
-        while not (status := self.status).ended:
-            if until is not None and time.monotonic() >= until:
-                raise GuestError(f"the trial of {status.guest_name} has not ended", state=status.state)
-            time.sleep(_LOOK_S)
-        if status.state == "failed":
-            raise RewindError(f"the trial of {status.guest_name} failed: {status.why}", guest_is="unknown")
-        return status
-
     def watch_again(self) -> bool:
         """Do nothing: the service does."""
         return False
+
+    def _looked_at(self) -> TrialStatus:
+        return self.status
 
     @property
     def _path(self) -> str:

@@ -32,11 +32,12 @@ from workbench.trial.watchman import start_watchman
 __all__ = ["Trial", "begin_trial", "trials_of"]
 
 _LONGEST = 7 * 86_400.0
-_TICK = 0.1
 
 
 class Trial:
     """A trial of a guest; as a context manager it goes back at the end, unless it was committed."""
+
+    _look_s = 0.1
 
     def __init__(self, store: CaseStore, file: TrialFile) -> None:
         self._store, self._file = store, file
@@ -94,19 +95,23 @@ class Trial:
             If it had to go back and that did not work.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        while not (status := self.status).ended:
-            if status.state == "undoing" and not self.watched:
-                status = go_back(self._store.path, self._file)
-                break
+        while not (status := self._looked_at()).ended:
             if until is not None and time.monotonic() >= until:
                 raise GuestError(f"the trial of {status.guest_name} has not ended", state=status.state)
-            time.sleep(_TICK)
+            time.sleep(self._look_s)
         if status.state == "failed":
             raise RewindError(
                 f"the trial of {status.guest_name} failed: {status.why}",
                 guest_is="unknown",
                 cure=f"Look at it, or undo: workbench rewind {(status.safety or status.target)[:12]} --mode production",
             )
+        return status
+
+    def _looked_at(self) -> TrialStatus:
+        """Return how it is; where it goes back and nobody is left to take it there, once that is done."""
+        status = self.status
+        if status.state == "undoing" and not self.watched:
+            return go_back(self._store.path, self._file)
         return status
 
     def watch_again(self) -> bool:
