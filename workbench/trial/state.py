@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from workbench.errors import FormatError, StoreError, UsageError
 from workbench.model import CaptureId, GuestId
@@ -25,7 +25,7 @@ from workbench.model import CaptureId, GuestId
 __all__ = ["ENDED", "STATES", "State", "TrialFile", "TrialStatus", "trial_files"]
 
 State = Literal["rewinding", "applying", "open", "committed", "undoing", "undone", "failed"]
-STATES: tuple[State, ...] = ("rewinding", "applying", "open", "committed", "undoing", "undone", "failed")
+STATES: tuple[State, ...] = get_args(State)
 ENDED = {"committed", "undone", "failed"}
 _STEPS = {
     "rewinding": {"applying", "undoing"},
