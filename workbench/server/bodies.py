@@ -16,10 +16,10 @@ from workbench.service.status import GuestStatus
 from workbench.service.upkeep import UpkeepState
 
 __all__ = [
-    "AuditLines", "CaptureAnswer", "CaptureBody", "CaptureList", "CaptureTold", "CloneAnswer", "CloneBody", "CloneList",
-    "ConfigurationAnswer", "ErrorBody", "EventAnswer", "EventBody", "GuestList", "GuestTold", "JobAnswer", "MarkAnswer",
-    "MarkBody", "Plan", "PruneAnswer", "PruneBody", "PrunePlanTold", "ReleaseAnswer", "ReleaseBody", "RewindAnswer",
-    "RewindBody", "StatusAnswer",
+    "AuditLines", "Body", "CaptureAnswer", "CaptureBody", "CaptureList", "CaptureTold", "CloneAnswer", "CloneBody",
+    "CloneList", "ConfigurationAnswer", "ErrorBody", "EventAnswer", "EventBody", "GuestList", "GuestTold", "JobAnswer",
+    "MarkAnswer", "MarkBody", "Plan", "PruneAnswer", "PruneBody", "PrunePlanTold", "ReleaseAnswer", "ReleaseBody",
+    "RewindAnswer", "RewindBody", "StatusAnswer",
 ]  # fmt: skip
 
 Guest = Annotated[str, Field(min_length=1, max_length=200, description="Name or UUID of a guest.")]
@@ -28,7 +28,9 @@ When = Annotated[
 ]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What a request says."""
+
     model_config = ConfigDict(extra="forbid")
 
 
@@ -47,13 +49,13 @@ class ErrorBody(BaseModel):
     error: ErrorTold
 
 
-class RewindOptions(_Body):
+class RewindOptions(Body):
     """Options of a rewind."""
 
     network: bool = Field(default=False, description="Leave a clone its network.")
 
 
-class RewindBody(_Body):
+class RewindBody(Body):
     """Go back: `test` starts a clone, `production` takes the guest itself back."""
 
     guest: Guest
@@ -108,7 +110,7 @@ class RewindAnswer(BaseModel):
     job: JobTold | None = None
 
 
-class PruneBody(_Body):
+class PruneBody(Body):
     """Drop captures: first `dry_run`, which gives the plan and its word; then that word as `confirm`."""
 
     guest: Guest
@@ -169,7 +171,7 @@ class ConfigurationAnswer(BaseModel):
     guests: list[GuestConfiguration]
 
 
-class CaptureBody(_Body):
+class CaptureBody(Body):
     """Capture a guest now."""
 
     guest: Guest
@@ -187,7 +189,7 @@ class CaptureAnswer(BaseModel):
     consistency_why: str
 
 
-class EventBody(_Body):
+class EventBody(Body):
     """An event of the application or an alert of a SIEM: plain, or as Falco or Wazuh write it."""
 
     guest: Guest
@@ -207,7 +209,7 @@ class EventAnswer(BaseModel):
     time_ns: int | None = None
 
 
-class MarkBody(_Body):
+class MarkBody(Body):
     """Name a moment; a mark of kind "hold" keeps it whatever the retention says."""
 
     guest: Guest
@@ -217,7 +219,7 @@ class MarkBody(_Body):
     note: str = Field(default="", max_length=2_000)
 
 
-class ReleaseBody(_Body):
+class ReleaseBody(Body):
     """End the holds of a moment."""
 
     guest: Guest
@@ -297,7 +299,7 @@ class GuestList(BaseModel):
     guests: list[GuestTold]
 
 
-class IdentityBody(_Body):
+class IdentityBody(Body):
     """What is to be new in a clone: true for a value of our choice, a string for that one."""
 
     hostname: bool | Annotated[str, Field(max_length=64)] = False
@@ -306,7 +308,7 @@ class IdentityBody(_Body):
     address: bool | Annotated[str, Field(max_length=18)] = False
 
 
-class CloneBody(_Body):
+class CloneBody(Body):
     """Start a clone of a moment."""
 
     guest: Guest

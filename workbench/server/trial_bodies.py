@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from workbench.server.bodies import Guest, JobTold, Plan, When
+from workbench.server.bodies import Body, Guest, JobTold, Plan, When
 from workbench.service.trials import TrialAsked
 
 __all__ = ["ConfirmBody", "TrialAnswer", "TrialBegun", "TrialBody", "TrialList", "TrialUndone", "UndoBody"]
@@ -28,10 +28,8 @@ Content = Annotated[str, AfterValidator(_base64)]
 Path = Annotated[str, Field(min_length=2, max_length=1_000, pattern=r"^/[^\x00]*[^/\x00]$")]
 
 
-class TrialBody(BaseModel):
+class TrialBody(Body):
     """Take the guest itself to a moment with a change, and back unless that is committed in time."""
-
-    model_config = ConfigDict(extra="forbid")
 
     guest: Guest
     target: When = "latest"
@@ -65,10 +63,8 @@ class TrialBody(BaseModel):
         return TrialAsked(**told, files={path: base64.b64decode(data) for path, data in self.files.items()})
 
 
-class ConfirmBody(BaseModel):
+class ConfirmBody(Body):
     """Commit or undo."""
-
-    model_config = ConfigDict(extra="forbid")
 
     confirm: Confirm = ""
 
