@@ -5,7 +5,7 @@ Refuses labels that a guest chooses freely: a guest's name is its configuration'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -40,11 +40,11 @@ _COUNTERS = (
     ("stored_bytes", "Bytes stored", "bytes_stored"),
 )
 _INCREMENT_COUNTERS = (
-    ("examined", "Increments that rules and detectors looked at", "examined"),
-    ("skipped", "Increments that they left out for want of time", "skipped"),
-    ("failed", "Increments that they could not look at", "failed"),
-    ("hits", "Rules that hit and kinds of findings that were new", "hits"),
-    ("restarts", "Examiners that were lost", "restarts"),
+    ("increments_examined", "Increments that rules and detectors looked at", "examined"),
+    ("increments_skipped", "Increments that they left out for want of time", "skipped"),
+    ("increments_failed", "Increments that they could not look at", "failed"),
+    ("increments_hits", "Rules that hit and kinds of findings that were new", "hits"),
+    ("increments_restarts", "Examiners that were lost", "restarts"),
 )
 _BUDGET = (
     ("cores", "Cores that captures of all guests may take", "cpu"),
@@ -68,11 +68,7 @@ class _Statuses(Collector):
                 if value is not None:
                     gauge.add_metric([each.guest], float(value))
             yield gauge
-        for name, words, attribute in _COUNTERS:
-            counter = CounterMetricFamily(f"workbench_{name}", words, labels=["guest"])
-            for each in self._statuses:
-                counter.add_metric([each.guest], float(getattr(each, attribute)))
-            yield counter
+        yield from _counters(_COUNTERS, {each.guest: each for each in self._statuses})
         yield self._health()
         yield from self._increments()
         yield from self._budgets()
@@ -80,11 +76,7 @@ class _Statuses(Collector):
     def _increments(self) -> Iterator[Metric]:
         """Yield how looking at increments goes, of guests of which they are looked at."""
         looked = [each for each in self._statuses if each.increments.state != "off"]
-        for name, words, attribute in _INCREMENT_COUNTERS:
-            counter = CounterMetricFamily(f"workbench_increments_{name}", words, labels=["guest"])
-            for each in looked:
-                counter.add_metric([each.guest], float(getattr(each.increments, attribute)))
-            yield counter
+        yield from _counters(_INCREMENT_COUNTERS, {each.guest: each.increments for each in looked})
         waiting = GaugeMetricFamily("workbench_increments_backlog", "Captures to be looked at", labels=["guest"])
         trouble = GaugeMetricFamily("workbench_increments_trouble", "1 where that is in trouble", labels=["guest"])
         for each in looked:
@@ -106,6 +98,15 @@ class _Statuses(Collector):
             for word in _HEALTHS:
                 health.add_metric([each.guest, word], float(each.health == word))
         return health
+
+
+def _counters(rows: Iterable[tuple[str, str, str]], guests: Mapping[str, object]) -> Iterator[Metric]:
+    """Yield counters, for every guest from the attributes of what is told of it."""
+    for name, words, attribute in rows:
+        counter = CounterMetricFamily(f"workbench_{name}", words, labels=["guest"])
+        for guest, told in guests.items():
+            counter.add_metric([guest], float(getattr(told, attribute)))
+        yield counter
 
 
 def exposition(statuses: Iterable[GuestStatus], budget: BudgetState | None) -> bytes:
