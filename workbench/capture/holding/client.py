@@ -79,11 +79,6 @@ class Holding:
             self._stand_in(Fates(**found["found"]))
         raise GuestError(f"a guest cannot be held: {told.get('failed', 'the holder did not come up')}")
 
-    @property
-    def pid(self) -> int:
-        """The holder's process."""
-        return self._process.pid
-
     def holds(self, event: str) -> bool:
         """Tell whether the guest is held at an event, by the name that `LibvirtSource` gives it."""
         return bool({"guest-panic": self.fates.panic, "watchdog": self.fates.watchdog}.get(event))

@@ -21,14 +21,8 @@ __all__ = ["Fates", "Held", "Release", "as_found", "held", "hold", "is_gone", "p
 Held = Literal["", "panic", "watchdog"]
 _PRESERVED = "<on_crash>preserve</on_crash>"  # as libvirt writes it; none of a description's texts can hold a "<"
 _PANIC = ("destroy", "restart")
-_WATCHDOG = {
-    "reset": "reset",
-    "poweroff": "poweroff",
-    "shutdown": "shutdown",
-    "none": "none",
-    "inject-nmi": "inject-nmi",
-}
-"""libvirt's words for a watchdog's action, and QEMU's (qapi/run-state.json, WatchdogAction)."""
+_WATCHDOG = ("reset", "poweroff", "shutdown", "none", "inject-nmi")
+"""libvirt's words for a watchdog's action that are QEMU's, too (qapi/run-state.json, WatchdogAction)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +102,7 @@ def put_back(guest: Guest, fates: Fates) -> None:
     if fates.panic:
         _set_on_crash(guest, _lifecycle(fates.panic))
     if fates.watchdog:
-        guest.monitor.execute("set-action", watchdog=_WATCHDOG[fates.watchdog])
+        guest.monitor.execute("set-action", watchdog=fates.watchdog)
 
 
 def is_gone(guest: Guest) -> bool:
