@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from workbench.bench import virsh
+from workbench.bench.processes import rollup
 from workbench.bench.result import Peer, Result, measured
 from workbench.bench.setting import Bench
 from workbench.case import Case, Clone
@@ -89,12 +89,6 @@ def _first_command(bench: Bench, memory_mib: int, reach: float) -> Result:
     return Result(f"clone's first command, {memory_mib} MiB", "s", reach, tuple(answered), how, (peer,), note)
 
 
-def _rollup(pid: int) -> dict[str, int]:
-    """Return a process's `smaps_rollup` (proc_pid_smaps(5)), in bytes."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return {name: int(kilobytes) << 10 for name, kilobytes in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)}
-
-
 def _files(pids: Sequence[int]) -> int:
     """Return the bytes of the memory files that these processes have open, each file once, mapped or not."""
     sizes = {}
@@ -107,7 +101,7 @@ def _files(pids: Sequence[int]) -> int:
 
 def _clones_bytes(pids: Sequence[int]) -> float:
     """Return what the QEMUs take together: their proportional set sizes, shared files counted whole and once."""
-    parts = [_rollup(pid) for pid in pids]
+    parts = [rollup(pid) for pid in pids]
     return sum(each["Pss"] - each["Pss_Shmem"] for each in parts) + _files(pids)
 
 
@@ -120,14 +114,14 @@ def _idle_clones(case: Case, count: int) -> tuple[float, float, float]:
                 copy.wait_ready()
         time.sleep(_SETTLE)
         pids = [clone.guest.pid for clone in clones]
-        return _clones_bytes(pids), sum(_rollup(pid)["Pss"] for pid in pids), _rollup(pids[0])["Pss_Anon"]
+        return _clones_bytes(pids), sum(rollup(pid)["Pss"] for pid in pids), rollup(pids[0])["Pss_Anon"]
 
 
 def _sharing(bench: Bench, guest: DemoGuest, words: str) -> Result:
     with Case.create(bench.place / f"case-share-{words[:5]}", uri=bench.uri) as case:
         with case.record(guest.name) as recording:
             recording.capture("bench")
-        one = _rollup(case.hypervisor.guest(guest.name).pid)["Rss"]
+        one = rollup(case.hypervisor.guest(guest.name).pid)["Rss"]
         taken, seen, own = _idle_clones(case, _CLONES)
     how = f"{_CLONES} idle clones of one moment: proportional set sizes, the shared memory whole, over the guest's RSS"
     note = (

@@ -1,4 +1,4 @@
-"""Memory and descriptors of processes, and whether they rise, for the soak.
+"""Memory and descriptors of processes, and whether they rise, for figures and the soak.
 
 Linux's /proc: `smaps_rollup` (Pss: what is shared counts in parts), `fd`, `task/*/children`. Refuses to take noise for
 a leak: what is held for the time of a capture goes away, what leaks stays.
@@ -7,11 +7,12 @@ a leak: what is held for the time of a capture goes away, what leaks stays.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Sample", "children", "command", "leaked", "rise", "sample"]
+__all__ = ["Sample", "children", "command", "leaked", "rise", "rollup", "sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,17 @@ def sample(pid: int, at: float, *, family: bool = False, memory: bool = True) ->
     return Sample(at, pss, len(os.listdir(f"/proc/{pid}/fd")))
 
 
+def rollup(pid: int) -> dict[str, int]:
+    """Return a process's `smaps_rollup` (proc_pid_smaps(5)), in bytes."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return {name: int(kilobytes) << 10 for name, kilobytes in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)}
+
+
 def _pss(pid: int) -> int:
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return rollup(pid).get("Pss", 0)
     except OSError:
         return 0
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
 
 
 def rise(samples: Sequence[Sample]) -> float:

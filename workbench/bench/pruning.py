@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.bench.result import Result
 from workbench.bench.setting import Bench
-from workbench.bench.tools import run
+from workbench.bench.tools import run, total_bytes
 from workbench.model import CaptureMode, GuestId, RegionKind, RegionSpec
 from workbench.store import CaseStore, Pruned, Writer, plan_prune
 from workbench.timeline import Timeline
@@ -30,10 +30,6 @@ _CHANGED = 200
 _EVERY_S = 0.2
 _LEAST = "half of what is written is the newest of its page when a minute ends, and stays: about 55 % is the least"
 _RAM = RegionSpec("pc.ram", RegionKind.MEMORY, _PAGES * 4096, 4096)
-
-
-def _bytes(place: Path) -> int:
-    return sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
 
 
 def _capture(writer: Writer, random: np.random.Generator, hot: np.ndarray) -> float:
@@ -95,10 +91,10 @@ def pruning(bench: Bench) -> list[Result]:
     """Measure it: seconds, bytes, and how long captures took meanwhile."""
     captures, place = bench.count(10_000, 300), bench.place / "prune"
     run(sys.executable, "-m", "workbench.bench.history", place, "build", str(captures))
-    full = _bytes(place)
+    full = total_bytes(place)
     seconds, done, kept, before, meanwhile = _disturbed(place)
     _, rest, _ = _prune(place)
-    left = _bytes(place)
+    left = total_bytes(place)
     how = f"{captures:,} captures, 200 of 4,000 hot pages each; '{_KEEP}', a capture every 200 ms meanwhile"
     note = (
         f"{done.dropped:,} dropped, {kept:,} kept, {done.rebased:,} re-based, {done.moved:,} blocks copied, "

@@ -10,13 +10,13 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from workbench.bench.polling import poll, polling
 from workbench.bench.result import Peer, Result, percentile, uncertainty
 from workbench.bench.served import Served, pauses, serving
 from workbench.bench.setting import Bench
+from workbench.bench.tools import total_bytes
 from workbench.case import Case
 from workbench.demo import DemoGuest
 from workbench.errors import GuestError
@@ -159,10 +159,6 @@ def _polled(bench: Bench, served: Served, guests: Sequence[DemoGuest]) -> Result
     )
 
 
-def _size(case: Path) -> int:
-    return sum(path.stat().st_size for path in case.rglob("*") if path.is_file())
-
-
 def _pruned(served: Served, guest: str) -> dict[str, Any]:
     """Plan and carry out a prune as a client does; return the job's result and the plan's bytes."""
     plan = served.client.post("/prune", json={"guest": guest, "retention": _KEEP, "dry_run": True}).json()
@@ -182,11 +178,11 @@ def _reclaim(served: Served, guests: Sequence[DemoGuest]) -> list[Result]:
     """Prune both guests while they are recorded: bytes that are really gone, and the longest pause meanwhile."""
     names = [guest.name for guest in guests]
     usual = [each for name in names for each in pauses(served.case, name)]
-    stored, full, since_ns = _stored(served), _size(served.case), time.time_ns()
+    stored, full, since_ns = _stored(served), total_bytes(served.case), time.time_ns()
     began = time.monotonic()
     done = [_pruned(served, name) for name in names]
     seconds = time.monotonic() - began
-    left, written = _size(served.case), _stored(served) - stored
+    left, written = total_bytes(served.case), _stored(served) - stored
     meanwhile = [each for name in names for each in pauses(served.case, name, since_ns, leave_out=0)]
     told, gone = sum(each["freed"] for each in done), full + written - left
     dropped, planned = (sum(each[name] for each in done) for name in ("dropped", "planned"))
