@@ -6,7 +6,7 @@ variant's: every row says in how many of how many runs it was seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -43,14 +43,13 @@ def counted(document: Document, variant: str, ask: Ask, columns: Sequence[str]) 
     WorkbenchError
         If none could be asked.
     """
-    found, failed = asked(document, variant, ask)
-    own = [each[list(columns)].astype(str) for each in found.values()]
-    other: list[pd.DataFrame] = []
+    own, failed = asked(document, variant, ask)
+    other: dict[int, pd.DataFrame] = {}
     if variant != document.control and any(each.after for each in document.runs_of(document.control)):
-        theirs, more = asked(document, document.control, ask)
-        other = [each[list(columns)].astype(str) for each in theirs.values()]
+        other, more = asked(document, document.control, ask)
         failed |= {f"control {number}": words for number, words in more.items()}
-    frame = _count(own, columns, "runs").merge(_count(other, columns, "control"), on=list(columns), how="left")
+    seen, control = _count(own.values(), columns, "runs"), _count(other.values(), columns, "control")
+    frame = seen.merge(control, on=list(columns), how="left")
     frame["control"] = frame["control"].fillna(0).astype("int64")
     frame.insert(len(columns) + 1, "of", len(own))
     frame.insert(len(columns) + 2, "always", frame["runs"] == len(own))
@@ -108,8 +107,9 @@ def asked(document: Document, variant: str, ask: Ask) -> tuple[dict[int, pd.Data
     return answers, failed
 
 
-def _count(answers: Sequence[pd.DataFrame], columns: Sequence[str], name: str) -> pd.DataFrame:
+def _count(answers: Iterable[pd.DataFrame], columns: Sequence[str], name: str) -> pd.DataFrame:
     """Return in how many answers each row is; twice in one answer is once."""
-    rows = [each.drop_duplicates() for each in answers] or [pd.DataFrame(columns=list(columns), dtype=str)]
+    none = pd.DataFrame(columns=list(columns), dtype=str)
+    rows = [each[list(columns)].astype(str).drop_duplicates() for each in answers] or [none]
     found: pd.DataFrame = pd.concat(rows).groupby(list(columns), dropna=False).size().rename(name).reset_index()
     return found
