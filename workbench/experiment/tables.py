@@ -68,17 +68,14 @@ def summary_tables(summary: pd.DataFrame) -> str:
 def _short(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of one measure in columns that fit on a page."""
     pairs = {"quartiles": ("q1", "q3"), "least to most": ("least", "most")}
-    told = pd.DataFrame({"variant": rows["variant"], "values": [_count(*row) for row in _counts(rows)]})
+    counts = [_count(*row) for row in rows[["n", "failed", "hung"]].itertuples(index=False)]
+    told = pd.DataFrame({"variant": rows["variant"], "values": counts})
     told["median"] = rows["median"]
     for name, (low, high) in pairs.items():
         told[name] = [_span(*pair) for pair in zip(rows[low], rows[high], strict=True)]
     names = {"difference": "difference", "shift": "shift", "cliffs_delta": "Cliff's delta"}
     names |= {"p": "p", "p_holm": "p (Holm)", "smallest_p": "smallest p"}
     return told.assign(**{shown: rows[name] for name, shown in names.items()})
-
-
-def _counts(rows: pd.DataFrame) -> Any:
-    return rows[["n", "failed", "hung"]].itertuples(index=False)
 
 
 def _count(values: int, failed: int, hung: int) -> str:
