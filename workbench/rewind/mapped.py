@@ -64,10 +64,13 @@ class MappedMemory:
         bounds = [0, *breaks.tolist(), len(blocks.indices)]
         for first, last in itertools.pairwise(bounds):
             offset = int(blocks.indices[first]) * PAGE
-            view = blocks.content[first:last].reshape(-1).data[: self.size - offset]
-            while view:
-                done = os.pwrite(self.descriptor, view, offset)
-                view, offset = view[done:], offset + done
+            self.put(blocks.content[first:last].reshape(-1).data[: self.size - offset], offset)
+
+    def put(self, content: memoryview, offset: int) -> None:
+        """Put bytes into it."""
+        while content:
+            done = os.pwrite(self.descriptor, content, offset)
+            content, offset = content[done:], offset + done
 
     def seal(self) -> None:
         """Say that it is whole: nobody, also not a QEMU that has it open for writing, changes it from now on."""

@@ -125,10 +125,7 @@ def _in_file(copy: _Copy, mapped: MappedMemory) -> bool:
     place = _place(copy, mapped)
     if mapped.sealed:
         return os.pread(mapped.descriptor, len(copy.content), place) == copy.content
-    content = memoryview(copy.content)
-    while content:
-        done = os.pwrite(mapped.descriptor, content, place)
-        content, place = content[done:], place + done
+    mapped.put(memoryview(copy.content), place)
     return True
 
 
