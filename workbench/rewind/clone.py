@@ -90,9 +90,9 @@ def start_clone(
     wanted = network_of(network, segment)
     record = _planned(hypervisor, store, view, name)
     change = plan_change(identity, clock, view.region(XML).open().read().decode(), shared=wanted == "shared")
-    record = replace(record, network=wanted, segment=segment or "shared" if wanted == "shared" else "", clock=clock)
-    frozen = NOT_YET if comes_up_frozen(view.record) else ""
-    record = replace(record, thaw=frozen)  # what holds should we be killed before it is thawed
+    segment = segment or "shared" if wanted == "shared" else ""
+    frozen = NOT_YET if comes_up_frozen(view.record) else ""  # what holds should we be killed before it is thawed
+    record = replace(record, network=wanted, segment=segment, clock=clock, thaw=frozen)
     Path(record.sockets).mkdir(mode=0o711)  # an error where somebody made it before us
     with _no_files_on_error(record), _segment(hypervisor, store, record, view) as keeper:
         disks = _make_disks(store, view, Path(record.directory))
