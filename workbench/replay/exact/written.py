@@ -95,10 +95,10 @@ class _Look:
 
     def _count(self, replay: Replay) -> int:
         """Return the writes since the first replay began: a later one begins where an earlier was asked."""
-        here = replay.icount
+        here, writes = replay.icount, _writes(replay)
         if replay.run != self._run:
-            self._run, self._base = replay.run, self._counts.get(here, 0) - _writes(replay)
-        self._counts[here] = self._base + _writes(replay)
+            self._run, self._base = replay.run, self._counts.get(here, 0) - writes
+        self._counts[here] = self._base + writes
         return self._counts[here]
 
 
