@@ -86,7 +86,15 @@ class GoneError(Exception):
 
 
 class Tracee:
-    """QEMU's main thread, seized."""
+    """QEMU's main thread, seized.
+
+    Attributes
+    ----------
+    theirs : _Registers
+        As it had them when it entered its own call.
+    held_us : int
+        For how long it was held, once it was let go.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -97,6 +105,7 @@ class Tracee:
         self._info = _SyscallInfo()
         self._ours = _Registers()
         self.theirs = _Registers()
+        self.held_us = 0
         self._deadline = time.monotonic() + _PATIENCE
 
     def _ptrace(self, request: int, address: int = 0, data: int = 0) -> int:
@@ -222,17 +231,18 @@ def _seized(pid: int) -> Iterator[Tracee]:
     tracee = Tracee(pid)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where our parent ignores it, we would, and not be woken by stops
+    began = time.perf_counter_ns()
     try:
         tracee.seize()
         tracee.reach_poll()
         yield tracee
     finally:
         tracee.detach()
+        tracee.held_us = (time.perf_counter_ns() - began) // 1000
 
 
 def take(pid: int, pidfd: int) -> tuple[int, int]:
     """Return a userfaultfd of QEMU's memory and for how long, in µs, its main thread was held."""
-    began = time.perf_counter_ns()
     with _seized(pid) as tracee:
         theirs = tracee.call(_NR_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK | _UFFD_USER_MODE_ONLY)
         if theirs < 0:
@@ -242,17 +252,16 @@ def take(pid: int, pidfd: int) -> tuple[int, int]:
         finally:
             tracee.reach_poll()
             tracee.call(_NR_CLOSE, theirs)
-    return ours, (time.perf_counter_ns() - began) // 1000
+    return ours, tracee.held_us
 
 
 def place(pid: int, address: int, length: int, descriptor: int, offset: int) -> int:
     """Map a file that QEMU has open over memory of its own; return for how long, in µs, its main thread was held."""
-    began = time.perf_counter_ns()
     with _seized(pid) as tracee:
         found = tracee.call(_NR_MMAP, address, length, _READ_WRITE, _PRIVATE_FIXED, descriptor, offset)
         if found != address:
             raise RefusedError(f"mmap in QEMU: {os.strerror(-found) if -4096 < found < 0 else hex(found)}")
-    return (time.perf_counter_ns() - began) // 1000
+    return tracee.held_us
 
 
 def main(pid: int, handle: int, pidfd: int, *mapping: int) -> int:
