@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 
 from workbench.case import Case, Moment
-from workbench.errors import GuestNotFoundError, MomentNotFoundError, UsageError
+from workbench.errors import ConfirmationError, GuestNotFoundError, MomentNotFoundError, UsageError
 from workbench.model import GuestId
 from workbench.service.configuration import ConfigurationBook
 from workbench.service.identity import Caller, Role
@@ -20,7 +20,7 @@ from workbench.service.running import Running
 from workbench.service.settings import Settings
 from workbench.store.auditlog import AuditLog
 
-__all__ = ["Access", "Forbidden", "names_of"]
+__all__ = ["Access", "Forbidden", "names_of", "require_confirmed"]
 
 
 class Forbidden(UsageError):  # noqa: N818  (what it is called where it is raised: a refusal, not a fault)
@@ -91,6 +91,19 @@ class Access:
 
     def _note(self, caller: Caller, what: str, result: str, **facts: object) -> None:
         self.audit.add(caller.name, what, result, **facts)
+
+
+def require_confirmed(what: str, confirm: str, name: str) -> None:
+    """Make sure that an act on a guest itself was confirmed with its name.
+
+    Raises
+    ------
+    ConfirmationError
+    """
+    if confirm != name:
+        raise ConfirmationError(
+            f"{what} changes the guest itself", expected=name, cure="Send `confirm` with the guest's name."
+        )
 
 
 def names_of(keeper: Keeper) -> tuple[str, ...]:

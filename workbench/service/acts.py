@@ -17,7 +17,6 @@ from workbench.capture.triggers.event import Event
 from workbench.capture.triggers.gate import Gate, Verdict
 from workbench.case import Clone, RewindPlan, running_guests
 from workbench.errors import (
-    ConfirmationError,
     GuestNotFoundError,
     OutcomeUnknownError,
     UsageError,
@@ -25,7 +24,7 @@ from workbench.errors import (
 )
 from workbench.model import Mark
 from workbench.progress import Progress
-from workbench.service.access import names_of
+from workbench.service.access import names_of, require_confirmed
 from workbench.service.identity import Caller, Role
 from workbench.service.jobs import Job
 from workbench.service.keeper import Keeper
@@ -162,12 +161,8 @@ class Acts(Looks):
         """
         self._require(caller, Role.OPERATOR, guest)
         plan = self.plan(caller, guest, when, mode)
-        if mode == "production" and confirm != plan.guest_name:
-            raise ConfirmationError(
-                "a production rewind changes the guest itself",
-                expected=plan.guest_name,
-                cure="Send `confirm` with the guest's name.",
-            )
+        if mode == "production":
+            require_confirmed("a production rewind", confirm, plan.guest_name)
         target, identity = plan.target.id, plan.target.guest
         if mode == "test":
             options = {"network": network}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.case import Case, CommandProbe, HttpProbe, RewindPlan, TcpProbe, Trial
-from workbench.errors import ConfirmationError, GuestNotFoundError, UsageError
+from workbench.errors import GuestNotFoundError, UsageError
 from workbench.progress import Progress
-from workbench.service.access import names_of
+from workbench.service.access import names_of, require_confirmed
 from workbench.service.acts import Acts
 from workbench.service.identity import Caller, Role
 from workbench.service.jobs import Job
@@ -88,7 +88,7 @@ class Trials(Acts):
         """
         self._require(caller, Role.OPERATOR, guest)
         plan = self.plan(caller, guest, when, "production")
-        _confirmed(confirm, plan.guest_name)
+        require_confirmed("a trial", confirm, plan.guest_name)
         probe = self._probe(asked)
         identity, target = plan.target.guest, plan.target.id
         with self.case() as case:
@@ -128,7 +128,7 @@ class Trials(Acts):
         with self.case() as case:
             trial = self._trial(case, caller, name)
             status = trial.status
-            _confirmed(confirm, status.guest_name)
+            require_confirmed("a trial", confirm, status.guest_name)
             self._note(caller, "trial commit", "asked", guest=status.guest, trial=status.id)
             try:
                 trial.commit(who=caller.name)
@@ -150,7 +150,7 @@ class Trials(Acts):
         self._require(caller, Role.OPERATOR)
         with self.case() as case:
             status = self._trial(case, caller, name).status
-        _confirmed(confirm, status.guest_name)
+        require_confirmed("a trial", confirm, status.guest_name)
         if status.ended:
             raise UsageError(f"the trial of {status.guest_name} is {status.state}", cure="See GET /trials.")
 
@@ -191,13 +191,6 @@ class Trials(Acts):
             known = ", ".join(sorted(self.settings.probes)) or "none"
             raise UsageError(f"no probe {asked.probe[:80]!r}", known=known, cure="Have it named in the settings.")
         return found.probe()
-
-
-def _confirmed(confirm: str, name: str) -> None:
-    if confirm != name:
-        raise ConfirmationError(
-            "a trial changes the guest itself", expected=name, cure="Send `confirm` with the guest's name."
-        )
 
 
 def _told(trial: Trial) -> dict[str, Any]:
