@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
-from workbench.errors import GuestError, GuestGoneError, MonitorError
+from workbench.errors import GuestError, MonitorError
 from workbench.guest import virt
 from workbench.guest.connection import Guest, translate
 
-__all__ = ["Fates", "Held", "Release", "as_found", "held", "hold", "is_gone", "put_back", "read_fates"]
+__all__ = ["Fates", "Held", "Release", "as_found", "held", "hold", "put_back", "read_fates"]
 
 Held = Literal["", "panic", "watchdog"]
 _PRESERVED = "<on_crash>preserve</on_crash>"  # as libvirt writes it; none of a description's texts can hold a "<"
@@ -103,20 +103,6 @@ def put_back(guest: Guest, fates: Fates) -> None:
         _set_on_crash(guest, _lifecycle(fates.panic))
     if fates.watchdog:
         guest.monitor.execute("set-action", watchdog=fates.watchdog)
-
-
-def is_gone(guest: Guest) -> bool:
-    """Tell whether the guest has ended: libvirt also calls invalid what a guest's state does not allow just then.
-
-    Raises
-    ------
-    HypervisorLostError
-    """
-    try:
-        with translate(f"asking whether {guest.name} runs"):
-            return not guest.domain.isActive()
-    except GuestGoneError:
-        return True
 
 
 def held(guest: Guest, fates: Fates) -> Held:

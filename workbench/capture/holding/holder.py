@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from workbench.capture.holding.fate import Fates, Release, held, hold, is_gone, put_back, read_fates
+from workbench.capture.holding.fate import Fates, Release, held, hold, put_back, read_fates
 from workbench.errors import GuestBusyError, GuestGoneError, WorkbenchError
 from workbench.guest.claim import Claim
+from workbench.guest.connection import translate
 from workbench.guest.reach import Reach
 
 __all__ = ["main", "undo"]
@@ -83,7 +84,7 @@ class _Holder:
             try:
                 self._look()
             except WorkbenchError:
-                if gone(self._reach):
+                if _gone(self._reach):
                     return  # else it is asked again in half a second
 
     def _look(self) -> None:
@@ -112,10 +113,15 @@ class _Holder:
             self._channel.sendall(json.dumps(message).encode() + b"\n")
 
 
-def gone(reach: Reach) -> bool:
-    """Tell whether the guest has ended; where libvirt does not answer, it has not."""
+def _gone(reach: Reach) -> bool:
+    """Tell whether the guest has ended; where libvirt does not answer, it has not.
+
+    It is asked for by itself: libvirt also calls invalid what a guest's state does not allow just then.
+    """
     try:
-        return is_gone(reach.guest())
+        guest = reach.guest()
+        with translate(f"asking whether {guest.name} runs"):
+            return not guest.domain.isActive()
     except GuestGoneError:
         return True
     except WorkbenchError:
@@ -131,7 +137,7 @@ def undo(reach: Reach, fates: Fates, release: Release | None = None) -> None:
             put_back(guest, fates)
             release.carry_out(guest)
         except WorkbenchError:
-            if gone(reach):
+            if _gone(reach):
                 return
             time.sleep(_LOOK_S)
         else:
