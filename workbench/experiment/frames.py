@@ -15,7 +15,7 @@ from workbench.errors import UsageError
 from workbench.experiment.document import Document, Run
 from workbench.experiment.statistics import compare, holm, spread
 
-__all__ = ["FIRST", "LAST", "SECONDS", "numbers_of", "runs_frame", "summary_frame"]
+__all__ = ["FIRST", "LAST", "SECONDS", "chosen_measures", "numbers_of", "runs_frame", "summary_frame", "variants_of"]
 
 SECONDS = "seconds"
 """The time of the work, which is compared where nothing else was measured."""
@@ -68,14 +68,36 @@ def summary_frame(document: Document, measures: Sequence[str] | None = None) -> 
     UsageError
         If no run gave numbers of this name.
     """
+    chosen = chosen_measures(document, measures)
+    rows = [_row(document, name, variant) for name in chosen for variant in variants_of(document)]
+    frame = pd.DataFrame(rows, columns=[*_COLUMNS, *_COMPARED])
+    frame["p_holm"] = holm([float(each) for each in frame["p"]])
+    return frame
+
+
+def chosen_measures(document: Document, measures: Sequence[str] | None = None) -> list[str]:
+    """Return the measures of a summary.
+
+    Parameters
+    ----------
+    measures : sequence of str, optional
+        As for `summary_frame`.
+
+    Raises
+    ------
+    UsageError
+        If no run gave numbers of this name.
+    """
     known = [name for name in [*_measured(document), SECONDS] if _numbers(document.runs, name)]
     chosen = [name for name in known if name != SECONDS] or known if measures is None else list(measures)
     if not set(chosen) <= set(known):
         raise UsageError("no run gave numbers of this name", asked=chosen, measured=known)
-    rows = [_row(document, name, variant) for name in chosen for variant in _variants(document)]
-    frame = pd.DataFrame(rows, columns=[*_COLUMNS, *_COMPARED])
-    frame["p_holm"] = holm([float(each) for each in frame["p"]])
-    return frame
+    return chosen
+
+
+def variants_of(document: Document) -> list[str]:
+    """Return the names of the variants, the control first."""
+    return [document.control, *(name for name in document.variants if name != document.control)]
 
 
 def numbers_of(document: Document, measure: str, variant: str) -> list[float]:
@@ -95,10 +117,6 @@ def _row(document: Document, measure: str, variant: str) -> dict[str, object]:
         row |= {"difference": found.difference, "shift": found.shift, "cliffs_delta": found.delta}
         row |= {"p": found.p, "smallest_p": found.smallest, "test": found.test}
     return {name: row.get(name, math.nan) for name in (*_COLUMNS, *_COMPARED)}
-
-
-def _variants(document: Document) -> list[str]:
-    return [document.control, *(name for name in document.variants if name != document.control)]
 
 
 def _measured(document: Document) -> list[str]:

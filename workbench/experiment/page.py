@@ -54,13 +54,13 @@ def page_of(experiment: Experiment, parts: Sequence[str]) -> str:
 
     if not set(parts) <= set(PARTS):
         raise UsageError("a report has no such part", asked=list(parts), parts=list(PARTS))
-    document = experiment.document
+    document, summary = experiment.document, experiment.summary()
     body = [
         f"<h1>Experiment: {escaped(', '.join(document.variants))}</h1>",
         _asked(experiment),
         "<h2>Measures</h2>",
-        _picture(experiment),
-        _summary(experiment),
+        _picture(experiment, summary),
+        _summary(summary),
         f"<p>{escaped(_NOTE, 2_000)}</p>",
         "<h2>Runs</h2>",
         table(experiment.runs.drop(columns=["guest", "after"]), _SHORT),
@@ -72,7 +72,8 @@ def page_of(experiment: Experiment, parts: Sequence[str]) -> str:
 def short_of(experiment: Experiment) -> str:
     """Return what a notebook shows: outcomes, summary and picture."""
     head = f"<p>{escaped(repr(experiment), 2_000)}, seed {experiment.seed}</p>"
-    return f"<div>{head}{table(experiment.outcomes())}{_picture(experiment)}{_summary(experiment)}</div>"
+    summary = experiment.summary()
+    return f"<div>{head}{table(experiment.outcomes())}{_picture(experiment, summary)}{_summary(summary)}</div>"
 
 
 # What was asked.
@@ -114,13 +115,12 @@ def _one_part(name: str, part: Asked) -> str:
 # What came of it.
 
 
-def _summary(experiment: Experiment) -> str:
-    frame = experiment.summary()
-    return summary_tables(frame) if len(frame) else "<p>No run gave a number.</p>"
+def _summary(summary: pd.DataFrame) -> str:
+    return summary_tables(summary) if len(summary) else "<p>No run gave a number.</p>"
 
 
-def _picture(experiment: Experiment) -> str:
-    return f"<figure>{experiment.picture().svg}</figure>" if len(experiment.summary()) else ""
+def _picture(experiment: Experiment, summary: pd.DataFrame) -> str:
+    return f"<figure>{experiment.picture().svg}</figure>" if len(summary) else ""
 
 
 def _part(experiment: Experiment, part: str) -> str:

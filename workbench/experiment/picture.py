@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.experiment.document import Document
-from workbench.experiment.frames import numbers_of, summary_frame
+from workbench.experiment.frames import chosen_measures, numbers_of, variants_of
 from workbench.experiment.statistics import Spread, spread
 from workbench.experiment.text import inert
 
@@ -53,12 +53,11 @@ def picture_of(document: Document, measures: Sequence[str] | None = None) -> Pic
     UsageError
         If no run gave numbers of that name.
     """
-    frame = summary_frame(document, measures)
-    names = list(dict.fromkeys(frame["measure"]))[:_MOST]
-    variants = list(dict.fromkeys(frame["variant"]))
+    names = list(dict.fromkeys(chosen_measures(document, measures)))[:_MOST]
+    variants = variants_of(document)
     tall = _HEAD + _ROW * len(variants) + _FOOT
     parts = [_panel(document, name, variants, number * tall) for number, name in enumerate(names)]
-    height = max(1, len(names)) * tall
+    height = len(names) * tall or _HEAD + _FOOT
     label = html.escape(inert("Values, medians and quartiles of " + ", ".join(names or ["nothing"])))
     return Picture(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {height}" width="{_WIDE}" height="{height}" '
