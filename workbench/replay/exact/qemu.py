@@ -115,21 +115,21 @@ class ExactMonitor:
         """Drop events of this name that came already."""
         self._events = [each for each in self._events if each["event"] != event]
 
-    def wait_event(self, names: Sequence[str], timeout: float) -> str:
-        """Wait for one of the events and return its name.
+    def wait_event(self, event: str, timeout: float) -> None:
+        """Wait for an event of this name.
 
         Raises
         ------
         OutcomeUnknownError
-            If none came within `timeout` seconds.
+            If it did not come within `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         while True:
             for each in self._events:
-                if each["event"] in names:
+                if each["event"] == event:
                     self._events.remove(each)
-                    return str(each["event"])
-            self._events.append(self._next(deadline, " or ".join(names)))
+                    return
+            self._events.append(self._next(deadline, event))
 
     def _next(self, deadline: float, what: str) -> dict[str, Any]:
         while b"\n" not in self._buffer:

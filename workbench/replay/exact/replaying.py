@@ -171,7 +171,7 @@ class Replay:
     def _arrive(self, icount: int, here: int) -> None:
         limit = self.timeout if self.timeout is not None else _LEAST + (icount - here) / _RATE
         try:
-            self.qemu.monitor.wait_event(["STOP"], limit)
+            self.qemu.monitor.wait_event("STOP", limit)
         except OutcomeUnknownError as error:
             raise HungError(
                 f"the replay hung: not at its stop within {limit:g} s", icount=self._stood(), asked=icount
