@@ -118,10 +118,6 @@ class Description:
                     path=str(place / name), expected=expected, found=found, cure="Record again.",
                 )  # fmt: skip
 
-    def ended(self, icount: int, ram_digest: str, files: dict[str, str]) -> Description:
-        """Return it with what is known at the end only."""
-        return replace(self, icount=icount, ram_digest=ram_digest, files=files)
-
 
 def _checked(told: Any, name: str) -> Description:
     if told.pop("format") != FORMAT:
