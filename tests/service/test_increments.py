@@ -13,21 +13,19 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from conftest import until
+from conftest import keeper, serving, until
 
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
 from workbench.errors import UsageError
 from workbench.memory.detect.all import DETECTORS
 from workbench.model import Mark
 from workbench.server.metrics import exposition
-from workbench.service.configuration import Configuration, GuestConfiguration, IncrementSettings
+from workbench.service.configuration import GuestConfiguration, IncrementSettings
 from workbench.service.examination import Examination
 from workbench.service.hub import Service
 from workbench.service.identity import Caller, Role
 from workbench.service.increments import Increments, IncrementState
-from workbench.service.keeper import Keeper
 from workbench.service.rules import check
-from workbench.service.settings import Limits, Listen, Settings
 
 ADMIN = Caller("root", Role.ADMIN)
 PATIENCE = 120.0
@@ -48,21 +46,9 @@ def service(kept: DemoGuest, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     place = tmp_path_factory.mktemp("increments")
     (place / "rules").mkdir()
     (place / "rules" / "bad.yar").write_text("rule fine { condition: false }\nrule bad { condition: $nothing }\n")
-    made = Service(
-        Settings(
-            case=place / "case",
-            connect="qemu:///session",
-            state=place / "state",
-            listen=Listen(socket=place / "s"),
-            limits=Limits(free_bytes=0),
-            rules=place / "rules",
-        )
-    )
-    made.book.put(Configuration(guests=(wanted(kept, detectors=["deleted_binaries"]),)), "test", 1)
-    made.start()
-    until(lambda: state(made).examined, PATIENCE)
-    yield made
-    made.close()
+    with serving(place, wanted(kept, detectors=["deleted_binaries"]), place / "rules") as made:
+        until(lambda: state(made).examined, PATIENCE)
+        yield made
 
 
 def wanted(guest: DemoGuest, **increments: Any) -> GuestConfiguration:
@@ -77,10 +63,6 @@ def wanted(guest: DemoGuest, **increments: Any) -> GuestConfiguration:
         },
     }  # fmt: skip
     return GuestConfiguration.model_validate(told)
-
-
-def keeper(service: Service) -> Keeper:
-    return next(iter(service._keepers.values()))
 
 
 def state(service: Service) -> IncrementState:

@@ -13,14 +13,13 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from conftest import until
+from conftest import keeper, serving, until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
 from workbench.guest.connection import Hypervisor
-from workbench.service.configuration import Configuration, GuestConfiguration
+from workbench.service.configuration import GuestConfiguration
 from workbench.service.hub import Service
-from workbench.service.settings import Limits, Listen, Settings
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +30,6 @@ def kept(demo_image: DemoImage) -> Iterator[DemoGuest]:
 
 @pytest.fixture(scope="module")
 def service(kept: DemoGuest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    place = tmp_path_factory.mktemp("service")
-    made = Service(
-        Settings(
-            case=place / "case",
-            connect="qemu:///session",
-            state=place / "state",
-            listen=Listen(socket=place / "s"),
-            limits=Limits(free_bytes=0),
-        )
-    )
     told = {
         "guest": kept.name,
         "interval_s": 60,
@@ -50,12 +39,10 @@ def service(kept: DemoGuest, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "look_back_s": 0,
         },
     }
-    made.book.put(Configuration(guests=(GuestConfiguration.model_validate(told),)), "test", 1)
-    made.start()
-    until(lambda: made._keepers[kept.name].status().captures)
-    time.sleep(2)  # sources attach once the recording has begun
-    yield made
-    made.close()
+    with serving(tmp_path_factory.mktemp("service"), GuestConfiguration.model_validate(told)) as made:
+        until(lambda: keeper(made).status().captures)
+        time.sleep(2)  # sources attach once the recording has begun
+        yield made
 
 
 def marked(service: Service, beginning: str) -> str | None:
@@ -96,9 +83,9 @@ def test_a_reset_is_seen_and_the_series_goes_on(service: Service, kept: DemoGues
     with Hypervisor("qemu:///session") as hypervisor:
         hypervisor.guest(kept.name).domain.reset()
     until(lambda: marked(service, "guest-reset-"))
-    before = service._keepers[kept.name].status().captures
-    service._keepers[kept.name].ask(do="capture", mode="manual", reason="after the reset").result(60)
-    until(lambda: service._keepers[kept.name].status().captures > before)
+    before = keeper(service).status().captures
+    keeper(service).ask(do="capture", mode="manual", reason="after the reset").result(60)
+    until(lambda: keeper(service).status().captures > before)
     with service.case() as case:
         assert not case.check()
     assert Path(service.settings.case).is_dir()
