@@ -32,6 +32,13 @@ def small_volume(place: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+def clean(uri: str, uuid: str) -> None:
+    """Wait until a guest runs, and nothing of ours is in it."""
+    with contextlib.closing(Reach(uri, uuid)) as reach:
+        until(lambda: reach.guest().is_running())
+        until(lambda: find_leftovers(reach.guest().monitor) == [])
+
+
 class Faulty:
     """A service in a process of its own, which can be killed with all of its recorders and started again."""
 
@@ -117,6 +124,4 @@ class Faulty:
 
     def clean(self, uuid: str) -> None:
         """The guest runs, and while nobody records it nothing of ours is in it."""
-        with contextlib.closing(Reach(self.uri, uuid)) as reach:
-            until(lambda: reach.guest().is_running())
-            until(lambda: find_leftovers(reach.guest().monitor) == [])
+        clean(self.uri, uuid)

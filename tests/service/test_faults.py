@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 from conftest import until
-from faulty import Faulty, small_volume
+from faulty import Faulty, clean, small_volume
 from own_daemon import OwnDaemon, own_daemon
 from stepped_clock import SteppedClock
 
@@ -30,7 +29,6 @@ from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
 from workbench.errors import GuestBusyError, HypervisorLostError
 from workbench.guest.claim import Claim
-from workbench.guest.leftovers import find_leftovers
 from workbench.guest.process import find_qemu
 from workbench.guest.reach import Reach
 
@@ -74,9 +72,7 @@ def test_a_guest_whose_libvirt_dies_in_a_pause_goes_on_with_the_next_daemon(
     with pytest.raises(HypervisorLostError):
         Reach(daemon.uri, kept.domain.UUIDString())
     daemon.start()
-    with closing(Reach(daemon.uri, kept.domain.UUIDString())) as reach:
-        until(lambda: reach.guest().is_running())
-        until(lambda: find_leftovers(reach.guest().monitor) == [])
+    clean(daemon.uri, kept.domain.UUIDString())
     assert kept.run("echo well").stdout == "well\n"
 
 
@@ -115,9 +111,7 @@ def test_a_session_that_loses_libvirt_in_a_pause_leaves_the_guest_to_its_guard(
         with pytest.raises(HypervisorLostError), recording, recording.session.pause():
             daemon.kill()
     daemon.start()
-    with closing(Reach(daemon.uri, kept.domain.UUIDString())) as reach:
-        until(lambda: reach.guest().is_running())
-        until(lambda: find_leftovers(reach.guest().monitor) == [])
+    clean(daemon.uri, kept.domain.UUIDString())
     connect_again(kept)
 
 
