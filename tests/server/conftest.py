@@ -44,6 +44,19 @@ class Serving:
         self._end.close()
 
 
+def service_at(place: Path, case: Path, limits: Limits) -> Service:
+    """A service that reaches no guest; its state and its socket are at a place."""
+    return Service(
+        Settings(
+            case=case,
+            connect=f"qemu:///session?socket={place}/none",
+            state=place / "state",
+            listen=Listen(socket=place / "api.sock"),
+            limits=limits,
+        )
+    )
+
+
 class Offered:
     """A service and where it is."""
 
@@ -51,15 +64,7 @@ class Offered:
         self.case = case
         self.path = place / "api.sock"
         self.address = f"unix://{self.path}"
-        self.service = Service(
-            Settings(
-                case=case,
-                connect=f"qemu:///session?socket={place}/none",
-                state=place / "state",
-                listen=Listen(socket=self.path),
-                limits=limits,
-            )
-        )
+        self.service = service_at(place, case, limits)
         self._serving: list[Serving] = []
         self.begin()
 
@@ -103,6 +108,18 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def recorded(tmp_path: Path) -> Path:
     """A copy of a recorded case, to be written to, without what was analysed of it."""
     return Path(shutil.copytree(RECORDED, tmp_path / "case", ignore=lambda _where, names: {"cache"} & set(names)))
+
+
+@pytest.fixture
+def service_of(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Make a service over a case that listens nowhere, with other limits; it ends with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(case: Path, **limits: int) -> Service:
+            limited = Limits(**{"requests_per_minute": 60_000, **limits})
+            return stack.enter_context(contextlib.closing(service_at(tmp_path, case, limited)))
+
+        yield make
 
 
 @pytest.fixture

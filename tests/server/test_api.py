@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from workbench.case import Case
 from workbench.server.app import create_app
 from workbench.service.hub import Service
-from workbench.service.settings import Limits, Listen, Settings
+from workbench.service.settings import Limits
 
 RECORDED = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
 with Case(RECORDED) as _case:
@@ -60,18 +60,8 @@ PATHS = [
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    made = Service(
-        Settings(
-            case=RECORDED,
-            connect=f"qemu:///session?socket={tmp_path}/none",
-            state=tmp_path / "state",
-            listen=Listen(socket=tmp_path / "api.sock"),
-            limits=Limits(body_bytes=4_096, requests_per_minute=60_000),
-        )
-    )
-    yield made
-    made.close()
+def service(service_of: Callable[..., Service]) -> Service:
+    return service_of(RECORDED, body_bytes=4_096)
 
 
 @pytest.fixture

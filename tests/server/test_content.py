@@ -6,7 +6,7 @@ import os
 import shutil
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from workbench.model import CaptureMode, CaptureRecord, GuestId, Mark, RegionKind, RegionSpec
 from workbench.server.app import create_app
 from workbench.service.hub import Service
-from workbench.service.settings import Limits, Listen, Settings
+from workbench.service.settings import Limits
 from workbench.store import CaseStore
 from workbench.store.packs import listed_packs, pack_name
 
@@ -62,18 +62,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list
 
 
 @pytest.fixture
-def service(two: tuple[Path, list[str], list[str]], tmp_path: Path) -> Iterator[Service]:
-    made = Service(
-        Settings(
-            case=two[0],
-            connect=f"qemu:///session?socket={tmp_path}/none",
-            state=tmp_path / "state",
-            listen=Listen(socket=tmp_path / "api.sock"),
-            limits=Limits(requests_per_minute=60_000),
-        )
-    )
-    yield made
-    made.close()
+def service(two: tuple[Path, list[str], list[str]], service_of: Callable[..., Service]) -> Service:
+    return service_of(two[0])
 
 
 @pytest.fixture

@@ -13,20 +13,14 @@ from workbench.case import Case
 from workbench.server.app import create_app
 from workbench.service.configuration import GuestConfiguration
 from workbench.service.hub import Service
-from workbench.service.settings import Limits, Listen, Settings
 
 TIERS = {"tiers": [{"every": "1h", "for": "3h"}]}  # the recorded case is older: only what is protected stays
 Ask = Callable[..., Any]
 
 
 @pytest.fixture
-def service(recorded: Path, tmp_path: Path) -> Iterator[Service]:
-    listen = Listen(socket=tmp_path / "api.sock")
-    connect = f"qemu:///session?socket={tmp_path}/none"
-    limits = Limits(requests_per_minute=60_000)
-    made = Service(Settings(case=recorded, connect=connect, state=tmp_path / "state", listen=listen, limits=limits))
-    yield made
-    made.close()
+def service(recorded: Path, service_of: Callable[..., Service]) -> Service:
+    return service_of(recorded)
 
 
 @pytest.fixture
