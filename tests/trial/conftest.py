@@ -1,13 +1,16 @@
-"""One guest for all trials, a case with its moments, and what a test may ask of it."""
+"""One guest for all trials, and a case with its moments; `trying` beside it: what a test may ask of the guest."""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec

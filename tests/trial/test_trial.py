@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from trying import CHANGE, seen
 
 from workbench.case import Case, CommandProbe
 from workbench.demo import DemoGuest
@@ -16,15 +17,6 @@ from workbench.errors import ConfirmationError, RewindError, UsageError
 from workbench.guest.leftovers import find_leftovers
 
 pytestmark = pytest.mark.guest
-
-CHANGE = "echo changed >/root/planted; sync"
-SEEN = "cat /root/when; cat /root/planted 2>/dev/null"
-
-
-def seen(guest: DemoGuest) -> list[str]:
-    """What the guest says it is: the moment, and the change if it has it."""
-    guest.reconnect()
-    return guest.run(SEEN).stdout.split()
 
 
 def assert_clean(case: Case, guest: DemoGuest) -> None:

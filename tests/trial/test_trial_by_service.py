@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trying import CHANGE, seen
 
 from workbench.case import Case, HttpProbe
 from workbench.demo import DemoGuest
@@ -22,8 +23,6 @@ from workbench.remote.case import RemoteCase
 from workbench.store.auditlog import AuditLog
 
 pytestmark = pytest.mark.guest
-
-CHANGE = "echo changed >/root/planted; sync"
 
 
 def until(check: Callable[[], Any]) -> Any:
@@ -90,11 +89,6 @@ def recorded(remote: RemoteCase, guest: DemoGuest, since_ns: int = 0) -> bool:
     """Whether the service records the guest, and has captured it since an instant."""
     there = remote.status(guest.name).iloc[0]["state"] == "recording"
     return there and remote.moment("latest", guest.name).record.time_ns > since_ns
-
-
-def seen(guest: DemoGuest) -> list[str]:
-    guest.reconnect()
-    return guest.run("cat /root/when /root/planted 2>/dev/null").stdout.split()
 
 
 def test_a_trial_by_a_service_is_committed_or_goes_back_and_the_series_goes_on(

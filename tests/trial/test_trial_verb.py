@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trying import seen
 
 from workbench.case import Case
 from workbench.demo import DemoGuest
@@ -21,11 +22,6 @@ def trial(case: Case, *words: str) -> tuple[int, Any]:
     command = [sys.executable, "-m", "workbench.cli", "trial", words[0], "--json", "--case", str(case.path), *words[1:]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
-
-
-def seen(guest: DemoGuest) -> list[str]:
-    guest.reconnect()
-    return guest.run("cat /root/when /root/planted 2>/dev/null").stdout.split()
 
 
 def test_a_trial_outlives_its_command_and_ends_with_another(case: Case, tried: DemoGuest, tmp_path: Path) -> None:
