@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 from conftest import until
 
+from workbench.bench.processes import children, command
 from workbench.case import Case
 from workbench.guest.leftovers import find_leftovers
 from workbench.guest.reach import Reach
@@ -82,9 +83,7 @@ class Faulty:
 
     def recorders(self) -> list[int]:
         """The processes of recorders that are this service's children."""
-        told = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        children = [int(word) for each in told for word in each.read_text().split()]
-        return [pid for pid in children if b"workbench.service.recorder" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in children(self.process.pid) if "workbench.service.recorder" in command(pid)]
 
     def recorder(self) -> int:
         """The recorder that is there, once it is."""

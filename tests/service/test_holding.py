@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -17,6 +16,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 from conftest import keeper, serving, until
 
+from workbench.bench.processes import children, command
 from workbench.capture.holding.client import Holding
 from workbench.case import Moment
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
@@ -64,7 +64,7 @@ def configure(service: Service, wanted: GuestConfiguration) -> None:
     """Have another recorder hold the guest."""
     before = keeper(service).pid
     service.configure(Caller("root", Role.ADMIN), wanted)
-    until(lambda: keeper(service).pid not in (None, before) and children(keeper(service).pid, "holding.holder"), 60)
+    until(lambda: keeper(service).pid not in (None, before) and holders(service), 60)
     with Hypervisor("qemu:///session") as hypervisor:
         domain = hypervisor.guest(wanted.guest).domain
         until(lambda: "<on_crash>preserve</on_crash>" in domain.XMLDesc(), 60)
@@ -93,9 +93,10 @@ def is_there(guest: DemoGuest) -> bool:
     return guest.name in [each.name() for each in guest.connection.listAllDomains()]
 
 
-def children(pid: int | None, module: str) -> list[int]:
-    told = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(each) for each in told if module in Path(f"/proc/{each}/cmdline").read_text()]
+def holders(service: Service) -> list[int]:
+    """The holders that the guest's recorder has started."""
+    pid = keeper(service).pid
+    return [each for each in children(pid) if "holding.holder" in command(each)] if pid else []
 
 
 def test_a_panic_is_captured_as_it_happened_and_the_guest_restarts_as_its_description_says(
@@ -147,7 +148,7 @@ def test_a_guest_that_is_held_goes_on_when_its_recorder_is_killed(service: Servi
 
 
 def test_a_holder_that_is_killed_leaves_nothing_put_off(service: Service, kept: DemoGuest) -> None:
-    (pid,) = until(lambda: children(keeper(service).pid, "holding.holder"))
+    (pid,) = until(lambda: holders(service))
     os.kill(pid, signal.SIGKILL)
     until(lambda: "<on_crash>restart</on_crash>" in kept.domain.XMLDesc())
 
