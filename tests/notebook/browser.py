@@ -17,7 +17,7 @@ from typing import Any
 
 from workbench.bench.browser import chromium, forget, requests_of
 
-__all__ = ["PAGE", "chromium", "forget", "page_of", "requests_of", "served"]
+__all__ = ["PAGE", "chromium", "forget", "opened", "page_of", "requests_of", "served"]
 
 PAGE = (Path(__file__).parent / "page.html").read_text()
 BINARY = ("columns", "fresh")
@@ -66,3 +66,24 @@ def served(files: dict[str, tuple[str, str]]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def opened(browser: Any, widget: Any, theme: str = "light", patience: float = 20) -> Iterator[None]:
+    """Have the browser show a widget; it asked nobody else, and complained of nothing, when the body is done.
+
+    `patience`: seconds until the page is drawn.
+    """
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    forget(browser)
+    with served(page_of(widget, theme)) as address:
+        browser.get(address)
+        WebDriverWait(browser, patience, poll_frequency=0.02).until(
+            lambda it: it.execute_script("return window.took ?? null")
+        )
+        yield
+        assert all(
+            each.startswith((address, "data:", "blob:")) for each in requests_of(browser) if each != "about:blank"
+        )
+        assert [each for each in browser.get_log("browser") if each["level"] == "SEVERE"] == []

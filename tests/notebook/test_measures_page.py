@@ -11,10 +11,9 @@ import pytest
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import forget, page_of, requests_of, served
+from browser import opened
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 from small import BACKWARDS, CONTROL, LONG, MARKUP, experiment_in, inert, kept_experiment
 
 from workbench.case import Case
@@ -25,18 +24,9 @@ ROWS = ".wb-measures [role=listbox]"
 
 @contextmanager
 def showing(browser: Chrome, widget: Measures, theme: str = "light") -> Iterator[Chrome]:
-    forget(browser)
     browser.set_window_size(1100, 500)
-    with served(page_of(widget, theme)) as address:
-        browser.get(address)
-        WebDriverWait(browser, 20, poll_frequency=0.02).until(
-            lambda it: it.execute_script("return window.took ?? null")
-        )
+    with opened(browser, widget, theme):
         yield browser
-        assert all(
-            each.startswith((address, "data:", "blob:")) for each in requests_of(browser) if each != "about:blank"
-        )
-        assert [each for each in browser.get_log("browser") if each["level"] == "SEVERE"] == []
 
 
 def selected(browser: Chrome) -> Any:

@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import forget, page_of, requests_of, served
+from browser import opened
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -78,17 +78,8 @@ class Shown:
 
 @contextmanager
 def showing(browser: Chrome, widget: RamMap, theme: str = "light") -> Iterator[Shown]:
-    forget(browser)
-    with served(page_of(widget, theme)) as address:
-        browser.get(address)
-        WebDriverWait(browser, 10, poll_frequency=0.02).until(
-            lambda it: it.execute_script("return window.took ?? null")
-        )
+    with opened(browser, widget, theme, patience=10):
         yield Shown(browser, widget)
-        assert all(
-            each.startswith((address, "data:", "blob:")) for each in requests_of(browser) if each != "about:blank"
-        )
-        assert [each for each in browser.get_log("browser") if each["level"] == "SEVERE"] == []
 
 
 def planted() -> RamMap:

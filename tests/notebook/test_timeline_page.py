@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import forget, page_of, requests_of, served
+from browser import opened
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -70,17 +70,8 @@ class Shown:
 
 @contextmanager
 def showing(browser: Chrome, widget: Timeline, theme: str = "light") -> Iterator[Shown]:
-    forget(browser)
-    with served(page_of(widget, theme)) as address:
-        browser.get(address)
-        WebDriverWait(browser, 20, poll_frequency=0.02).until(
-            lambda it: it.execute_script("return window.took ?? null")
-        )
+    with opened(browser, widget, theme):
         yield Shown(browser, widget)
-        assert all(
-            each.startswith((address, "data:", "blob:")) for each in requests_of(browser) if each != "about:blank"
-        )
-        assert [each for each in browser.get_log("browser") if each["level"] == "SEVERE"] == []
 
 
 @pytest.fixture
