@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from recorded import AFTER, BEFORE, PLANTED, Linked, type_and_wait
+from exactly import AFTER, BEFORE, PLANTED, Linked, type_and_wait
 
 from workbench.case import Case, ExactRecording, Machine
 from workbench.demo import DemoImage

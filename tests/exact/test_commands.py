@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from recorded import PLANTED
+from exactly import PLANTED
 
 from workbench.case import Case, ExactRecording
 from workbench.demo import DemoImage

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import Linked, qemus_of
+from exactly import Linked, qemus_of
 
 from workbench.case import Case
 from workbench.errors import DamagedError, FormatError, MissingError, MomentNotFoundError

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from recorded import qemus_of
+from exactly import qemus_of
 
 from workbench.case import Case, ExactRecording, Machine
 from workbench.demo import DemoImage

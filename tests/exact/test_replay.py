@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from recorded import AFTER, PLANTED, Linked, qemus_of
+from exactly import AFTER, PLANTED, Linked, qemus_of
 
 from workbench.case import Case, ExactRecording
 from workbench.errors import GuestGoneError, UsageError

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from recorded import AFTER, BEFORE, PLANTED
+from exactly import AFTER, BEFORE, PLANTED
 
 from workbench.case import ExactRecording
 from workbench.errors import UsageError
