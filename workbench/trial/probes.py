@@ -43,12 +43,13 @@ class HttpProbe:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=self.timeout)
-        end = threading.Timer(self.timeout, _cut, (connection,))  # an answer that trickles in would have no end
+        over = threading.Event()
+        end = threading.Timer(self.timeout, _cut, (connection, over))  # an answer that trickles in would have no end
         end.start()
         try:
             connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
             status = connection.getresponse().status
-            if end.finished.is_set():  # what was cut off is no answer
+            if over.is_set():  # what was cut off is no answer
                 return f"{self.url} does not answer: TimeoutError"
         except (OSError, ValueError, http.client.HTTPException) as error:
             return f"{self.url} does not answer: {type(error).__name__}"
@@ -58,7 +59,8 @@ class HttpProbe:
         return "" if 200 <= status < 400 else f"{self.url} answers {status}"
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
+def _cut(connection: http.client.HTTPConnection, over: threading.Event) -> None:
+    over.set()  # before whoever reads finds the end
     with contextlib.suppress(OSError):
         if connection.sock is not None:
             connection.sock.shutdown(socket.SHUT_RDWR)
