@@ -58,7 +58,9 @@ def recorded(demo_image: DemoImage) -> Iterator[Recorded]:
     """The recorded intrusion, in a guest of 256 MiB; read only: make a copy of what is to be changed."""
     place = Path(tempfile.mkdtemp(prefix="mem-test-"))
     place.chmod(0o711)
-    made = record_intrusion(demo_image, place, DemoSpec(f"mem-{os.getpid()}", memory_mib=256, network=True))
+    # The agent is the one program there that executes a library.
+    spec = DemoSpec(f"mem-{os.getpid()}", memory_mib=256, network=True, agent=True)
+    made = record_intrusion(demo_image, place, spec)
     yield made
     made.case.close()
     shutil.rmtree(place, ignore_errors=True)
