@@ -248,10 +248,11 @@ def test_a_detector_tells_what_is_new_since_the_capture_before(recorded: Path) -
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A recorded intrusion, where nothing of an analysis is kept."""
-    os.environ.setdefault("WORKBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-    return RECORDED
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield RECORDED
 
 
 def newest() -> str:
