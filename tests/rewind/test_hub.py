@@ -170,9 +170,9 @@ def test_keepers_that_come_and_go_at_once_end_nothing(segment: Segment) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_another_user_is_sent_away() -> None:
+def test_another_user_is_sent_away(segment: Segment) -> None:
     script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.recv(1) == b'')"
-    with tempfile.TemporaryDirectory() as place, Segment(Path(place), "s").kept(set()) as keeper:
+    with segment.kept(set()) as keeper:
         for name in ("net", "keep"):
             words = [sys.executable, "-I", "-S", "-c", script, str(keeper.net.with_name(name))]
             done = subprocess.run(words, user=65534, capture_output=True, text=True, timeout=20, check=True)
