@@ -1,4 +1,4 @@
-"""kill -9 of the recording process at random instants, 100 times: the guest goes on by its guard at once.
+"""kill -9 of the recording process at random instants, 100 times: the guest goes on by its guard within a second.
 
 Two guests at a time, each with half of the kills: a session begins only when the guard before has watched its second.
 """
@@ -23,16 +23,17 @@ from workbench.guest.connection import Hypervisor
 
 KILLS = 50
 """Of each guest."""
-LONGEST = 10.0
-"""Seconds: far below the limit of a pause (30 s), so the guard acted upon the death; on a loaded host too."""
+LONG, LONGEST = 1.0, 10.0
+"""Seconds: what the guard promises; and far below the limit of a pause (30 s), so that it acted on the death."""
+STALLS = 2
+"""Of each guest, standstills that may be long, since others work on this host too."""
 
 
 class Observer:
-    """Asks QEMU all the time, over a connection of its own, whether the guest runs; keeps the longest standstill."""
+    """Asks QEMU all the time, over a connection of its own, whether the guest runs; keeps for how long it stood."""
 
     def __init__(self, guest: DemoGuest) -> None:
-        self.longest = 0.0
-        self.stood = 0
+        self.standstills: list[float] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(guest.uri, guest.name))
 
@@ -44,9 +45,11 @@ class Observer:
                 if guest.is_running():
                     since = None
                 else:
-                    since = since or time.monotonic()
-                    self.stood += 1
-                    self.longest = max(self.longest, time.monotonic() - since)
+                    now = time.monotonic()
+                    if since is None:
+                        since = now
+                        self.standstills.append(0.0)
+                    self.standstills[-1] = now - since
                 time.sleep(0.005)
 
     def __enter__(self) -> Self:
@@ -108,9 +111,11 @@ def _kill_many(guest: DemoGuest, case: Case, place: Path) -> None:
         kill(waiting)
         assert eventually(lambda: nothing_left(guest, case)), "the guard swept nothing"
     guest.load("off")
-    assert observer.stood > 0, "the observer saw no pause at all"
-    sys.stdout.write(f"{guest.name} stood for {observer.longest:.2f} s at most\n")
-    assert observer.longest < LONGEST
+    stood = observer.standstills
+    assert stood, "the observer saw no pause at all"
+    sys.stdout.write(f"{guest.name} stood for {max(stood):.2f} s at most\n")
+    assert max(stood) < LONGEST
+    assert sum(each >= LONG for each in stood) <= STALLS
     assert len(case.timeline()) > KILLS / 2
     assert case.check() == []
     with case.record(guest.name) as recording, standing(guest):

@@ -62,7 +62,7 @@ def test_a_guest_is_recorded_and_its_status_says_how(keeper: Keeper, case: Case,
     assert status.pause_p50_ms is not None
     assert 0 < status.pause_p50_ms <= status.pause_p95_ms
     assert status.rpo_achieved_s is not None
-    assert status.rpo_achieved_s > 0
+    assert 0 < status.rpo_achieved_s < 10
 
 
 def test_orders_are_answered_with_what_was_done(keeper: Keeper, case: Case) -> None:
