@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.case import Case, ExactRecording
 from workbench.replay.exact.description import file_digest
+from workbench.replay.exact.handlers import at_handler
 from workbench.replay.exact.recording import Recorder
 
 PLANTED, BEFORE, AFTER = "/root/planted", "one-written", "One-written"
@@ -20,6 +21,16 @@ def type_and_wait(recorder: Recorder, command: str, word: str) -> None:
     since = len(recorder.console)
     recorder.enter(f"{command}; echo {word[:2]}''{word[2:]}\n")
     recorder.wait_for(word, 60, since=since)
+
+
+def stop_at_handler(recorder: Recorder) -> None:
+    """Stop and go on until it stands where an interrupt came and nothing was run since."""
+    for _ in range(20_000):
+        recorder.qemu.monitor.execute("stop")
+        if at_handler(recorder.qemu):
+            return
+        recorder.qemu.monitor.execute("cont")
+    raise AssertionError("it never stands at a handler")
 
 
 def qemus_of(place: Path | str) -> list[int]:

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from exactly import qemus_of
+from exactly import qemus_of, stop_at_handler
 
 from workbench.case import Case, ExactRecording, Machine
 from workbench.demo import DemoImage
@@ -54,6 +54,18 @@ def test_a_recording_ends_where_its_guest_sleeps_on(boot: ExactRecording) -> Non
     """What goes on from a place where a sleep is about to end could not be replayed."""
     assert (sleeps_on_ns(boot.place / "state.qcow2", boot.icount) or 0) >= 400_000
     assert sleeps_on_ns(boot.place / "state.qcow2", boot.icount + 1) is None
+
+
+def test_a_recording_does_not_end_between_an_interrupt_and_its_handler(case: Case, boot: ExactRecording) -> None:
+    """What the interrupt pushed is in the guest's memory there, and no replay to that instruction has it."""
+    with case.record_exactly(after=boot) as recorder:
+        recorder.enter("while :; do echo an interrupt each time; done\n")
+        stop_at_handler(recorder)
+        stood = recorder.qemu.icount()
+        recorder.finish()
+    recording = case.exact_recording(recorder.id)
+    assert recording.icount > stood
+    assert recording.replay().ram_digest == recording.description.ram_digest
 
 
 def test_a_machine_that_ends_by_itself_is_kept_as_it_ended(empty: Case, demo_image: DemoImage) -> None:

@@ -21,6 +21,7 @@ from workbench.progress import Progress, ProgressEvent, silent
 from workbench.replay.exact import images
 from workbench.replay.exact.content import ram_digest
 from workbench.replay.exact.description import FILES, Description, file_digest
+from workbench.replay.exact.handlers import at_handler
 from workbench.replay.exact.machine import DISK, LOG, STATE, Machine, qemu_arguments
 from workbench.replay.exact.qemu import ExactQemu
 from workbench.replay.exact.quiet import disk_is_quiet
@@ -148,7 +149,7 @@ class Recorder:
         if self.qemu.process.poll() is not None:
             return True
         try:
-            return not self.qemu.monitor.execute("query-status")["running"]
+            return self.qemu.monitor.execute("query-status")["status"] not in ("running", "paused")
         except GuestGoneError:
             return True
 
@@ -226,14 +227,16 @@ class Recorder:
     def _stand(self) -> tuple[int, str]:
         """Stop it where its state can be saved, save it, and return the instruction count and the memory's digest.
 
-        That is not everywhere: it runs on a little while the disk has requests, or the log events, under way, and while
-        its sleep is about to end, since what would go on from there could not be replayed.
+        That is not everywhere: it runs on a little while the disk has requests, or the log events, under way, while it
+        stands at a handler, which no replay does at that instruction, and while its sleep is about to end, since what
+        would go on from there could not be replayed.
         """
         over = self.ended
         self.qemu.monitor.execute("stop")
         for left in range(_TRIES, 0, -1):
             wanted = 0 if over else _ASLEEP_NS * left // _TRIES  # nothing goes on from a machine that ended
-            if disk_is_quiet(self.qemu) and (stood := self._save_end(wanted)):
+            elsewhere = not over and at_handler(self.qemu)
+            if not elsewhere and disk_is_quiet(self.qemu) and (stood := self._save_end(wanted)):
                 return stood
             self.qemu.monitor.execute("cont")
             time.sleep(0.02)
