@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workbench.memory.owning.frames import U8, U64
 from workbench.memory.owning.structures import Moment
-from workbench.memory.owning.virtual import strings
+from workbench.memory.owning.virtual import field, strings
 
 __all__ = ["SuperBlock", "read_super_blocks"]
 
 _MOST = 4096
+_NAME = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,44 +60,39 @@ def read_super_blocks(moment: Moment) -> tuple[list[SuperBlock], str]:
     at = structures.offset("super_block", "s_list")
     if head is None:
         return [], "the symbols have no list of file systems"
-    found: list[SuperBlock] = []
-    link = moment.word(head)
-    while link != head:
-        if not link or len(found) >= _MOST:
-            return found, "the list of file systems breaks off"
-        found.append(_super_block(moment, link - at))
-        link = moment.word(link)
-    return found, ""
+    links: list[int] = []
+    link, broken = moment.word(head), ""
+    while link != head and not broken:
+        if not link or len(links) >= _MOST:
+            broken = "the list of file systems breaks off"
+        else:
+            links.append(link - at)
+            link = moment.word(link)
+    return _super_blocks(moment, np.array([each % (1 << 64) for each in links], np.uint64)), broken
 
 
-def _super_block(moment: Moment, address: int) -> SuperBlock:
-    structures, word = moment.structures, moment.word
-    kind = word(
-        word(address + structures.offset("super_block", "s_type")) + structures.offset("file_system_type", "name")
-    )
-    number = _bytes(moment, address + structures.offset("super_block", "s_uuid"), 16)
-    return SuperBlock(
-        address,
-        strings(np.frombuffer(_bytes(moment, kind, 32), np.uint8)[None, :])[0],
-        strings(
-            np.frombuffer(_bytes(moment, address + structures.offset("super_block", "s_id"), 32), np.uint8)[None, :]
-        )[0],
-        str(uuid.UUID(bytes=number)) if any(number) else "",
-        _blocks(moment, word(address + structures.offset("super_block", "s_bdev"))),
-    )
+def _super_blocks(moment: Moment, blocks: U64) -> list[SuperBlock]:
+    """Read super blocks at addresses, all at once: the tables to each page are gone through once for all of them."""
+    structures = moment.structures
 
+    def member(each: U64, kind: str, name: str, length: int) -> U8:
+        return moment.virtual.gather(each + np.uint64(structures.offset(kind, name)), length)[0]
 
-def _blocks(moment: Moment, device: int) -> int:
-    """Return the address space of a block device."""
-    structures, word = moment.structures, moment.word
-    if not device:
-        return 0
+    def follow(each: U64, kind: str, name: str) -> U64:
+        return np.where(each == 0, np.uint64(0), field(member(each, kind, name, 8), 0))
+
+    kinds = follow(follow(blocks, "super_block", "s_type"), "file_system_type", "name")
+    device = follow(blocks, "super_block", "s_bdev")
     if structures.has("block_device", "bd_mapping"):
-        return word(device + structures.offset("block_device", "bd_mapping"))
-    inode = word(device + structures.offset("block_device", "bd_inode"))
-    return word(inode + structures.offset("inode", "i_mapping")) if inode else 0
-
-
-def _bytes(moment: Moment, address: int, length: int) -> bytes:
-    rows, _ = moment.virtual.gather(np.array([address % (1 << 64)], np.uint64), length)
-    return bytes(rows[0])
+        mapping = follow(device, "block_device", "bd_mapping")
+    else:
+        mapping = follow(follow(device, "block_device", "bd_inode"), "inode", "i_mapping")
+    numbers = [bytes(row) for row in member(blocks, "super_block", "s_uuid", 16)]
+    columns = (
+        blocks.tolist(),
+        strings(moment.virtual.gather(kinds, _NAME)[0]),
+        strings(member(blocks, "super_block", "s_id", _NAME)),
+        [str(uuid.UUID(bytes=number)) if any(number) else "" for number in numbers],
+        mapping.tolist(),
+    )
+    return [SuperBlock(*row) for row in zip(*columns, strict=True)]
