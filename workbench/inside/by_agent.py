@@ -33,7 +33,7 @@ _SMALL = 48 << 10
 _NEEDED = {f"guest-{each}" for each in ("exec", "exec-status", "file-open", "file-close", "file-read", "file-write")}
 _FOLDER = re.compile(r"(?:/tmp|/var/tmp|/dev/shm|/run)/\.rwb-[0-9a-f]{16}")
 _ENDING = 10.0
-_FIRST_LOOK, _LATER_LOOKS = 0.02, 0.25
+_FIRST_LOOK, _LATER_LOOKS = 0.03, 0.25
 """Seconds between looks whether a command has ended: under TCG each takes some 10 ms of the processor that it needs."""
 
 
