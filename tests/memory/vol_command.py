@@ -50,7 +50,7 @@ def in_child(dump: str, symbols: str, out: Path, config: Path, plugin: str) -> i
 
 def main(dump: str, symbols: str, out: str, *plugins: str) -> int:
     config = Path(out) / f"{plugins[0]}.config"
-    return int(any([in_child(dump, symbols, Path(out), config, plugin) for plugin in plugins]))
+    return int(any(in_child(dump, symbols, Path(out), config, plugin) for plugin in plugins))
 
 
 if __name__ == "__main__":
