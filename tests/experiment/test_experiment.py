@@ -20,7 +20,6 @@ printf '#!/bin/sh\\nwhile :; do sleep 100; done\\n' >/root/plantedproc
 chmod 755 /root/plantedproc
 setsid /root/plantedproc >/dev/null 2>&1 </dev/null &
 echo "<b>planted words</b>" >/dev/kmsg
-echo "further words, since the log is read without its newest record" >/dev/kmsg
 sync
 """
 

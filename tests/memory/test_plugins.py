@@ -19,6 +19,7 @@ from workbench.bench.forensics import PLUGINS as MEASURED
 from workbench.case import Case, Moment
 
 PLUGINS = (*MEASURED, "linux.pslist.PsList", "linux.ptrace.Ptrace")
+KERNEL_LOG = "linux.kmsg.Kmsg"
 RECORDED = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
 
 
@@ -79,4 +80,6 @@ def test_every_row_is_the_command_lines(plugin: str, moment: Moment, command_lin
         (int(depth), {name: plain(value, address=name in addresses) for name, value in row.items()})
         for depth, row in zip(depths, frame.to_dict("records"), strict=True)
     ]
+    if plugin == KERNEL_LOG:  # the newest record, which Volatility leaves out
+        assert found.pop()[1]["line"] not in [row["line"] for _, row in expected]
     assert found == expected

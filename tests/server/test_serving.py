@@ -150,6 +150,14 @@ def test_a_clone_is_started_listed_and_removed(running: Running, kept: DemoGuest
     assert running.client.get("/clones").json() == {"clones": []}
 
 
+def test_a_clone_that_cannot_be_is_refused_before_there_is_a_job(running: Running, kept: DemoGuest) -> None:
+    for wrong in ({"hostname": "-odd-"}, {"mac": "01:00:00:00:00:00"}, {"address": "10.0.2.77"}):
+        body = {"guest": kept.name, "target": "latest", "identity": wrong}
+        answer = running.client.post("/clones", json=body)
+        assert answer.status_code == 400, answer.text
+        assert next(iter(wrong.values())) in answer.json()["error"]["message"]
+
+
 def test_a_notebook_far_away_captures_rewinds_and_clones(running: Running, kept: DemoGuest, cached: Path) -> None:
     """The client over the wire, on a guest that runs: what it returns is what a local case returns."""
     with workbench.connect(f"unix://{running.socket}") as case, case.record(kept.name) as recording:

@@ -19,6 +19,7 @@ from workbench.memory.doors import MemoryOfMoment
 from workbench.memory.physical import PhysicalMemory
 from workbench.model import CaptureRecord, GuestRecord
 from workbench.progress import Progress, silent
+from workbench.rewind.clone_plan import plan_clone
 from workbench.rewind.identity import Clock, Identity
 from workbench.rewind.network import Network
 from workbench.store import RegionFile
@@ -166,6 +167,28 @@ class Moment(InstantOfMoment, MemoryOfMoment, DiskOfMoment):
             run=run,
             progress=progress,
         )
+
+    def check_clone(
+        self,
+        *,
+        network: bool | Network = "none",
+        segment: str | None = None,
+        identity: Identity | Literal["new"] | None = None,
+        clock: Clock = "kept",
+    ) -> None:
+        """Refuse what `clone` refuses before it starts anything; for the parameters see there.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be meant.
+        UnsupportedError
+            If the guest of this moment does not allow it.
+        StoreError
+        """
+        plan_clone(
+            self.case.store.view(self.id), network=network, segment=segment, identity=identity, clock=clock
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<Moment {self.id[:12]} of {self.guest.name!r} at {_words(self.record.time_ns)}>"

@@ -27,14 +27,15 @@ from workbench.guest.lend import lend, qemu_user
 from workbench.guest.steps import pause
 from workbench.model import CaptureId, RegionKind
 from workbench.progress import Progress, silent
+from workbench.rewind.clone_plan import plan_clone
 from workbench.rewind.clone_record import CloneRecord, clone_sockets, describe, find_clone, list_clones
 from workbench.rewind.domain import clone_owner, clone_xml
-from workbench.rewind.identity import Change, Clock, Identity, carry_out, plan_change, with_macs
+from workbench.rewind.identity import Change, Clock, Identity, carry_out, with_macs
 from workbench.rewind.images import content_image, overlay
 from workbench.rewind.mapped import mapped_memory
 from workbench.rewind.mapped_kernel import read_kernel
 from workbench.rewind.mapped_xml import main_memory, with_mapping
-from workbench.rewind.network import Links, Network, connect, network_of, set_links
+from workbench.rewind.network import Links, Network, connect, set_links
 from workbench.rewind.network_segment import Keeper, Segment
 from workbench.rewind.network_xml import with_segment
 from workbench.rewind.start import resume, start_moment
@@ -87,28 +88,26 @@ def start_clone(
     """
     began = time.monotonic()
     view = store.view(capture)
-    wanted = network_of(network, segment)
+    plan = plan_clone(view, network=network, segment=segment, identity=identity, clock=clock)
     record = _planned(hypervisor, store, view, name)
-    change = plan_change(identity, clock, view.region(XML).open().read().decode(), shared=wanted == "shared")
-    segment = segment or "shared" if wanted == "shared" else ""
     frozen = NOT_YET if comes_up_frozen(view.record) else ""  # what holds should we be killed before it is thawed
-    record = replace(record, network=wanted, segment=segment, clock=clock, thaw=frozen)
+    record = replace(record, network=plan.network, segment=plan.segment, clock=clock, thaw=frozen)
     Path(record.sockets).mkdir(mode=0o711)  # an error where somebody made it before us
     with _no_files_on_error(record), _segment(hypervisor, store, record, view) as keeper:
         disks = _make_disks(store, view, Path(record.directory))
         # Written before there is a domain: should we be killed, whoever looks finds the clone and can remove it.
         describe(record)
-        xml = with_macs(_xml(hypervisor, store, view, record, disks), change.macs)
+        xml = with_macs(_xml(hypervisor, store, view, record, disks), plan.change.macs)
         if keeper is not None:
             xml = with_segment(xml, keeper.net)
         guest, memory = _start(hypervisor, store, view, xml, progress)
         with _destroy_on_error(guest):
-            links = connect(guest, wanted, keeper)
-            if change or run:
-                told, thawed = _run(guest, view, change, links, _addresses(store, record.segment))
+            links = connect(guest, plan.network, keeper)
+            if plan.change or run:
+                told, thawed = _run(guest, view, plan.change, links, _addresses(store, record.segment))
             else:
                 told, thawed = {}, frozen
-            if not run and change:
+            if not run and plan.change:
                 pause(guest)
             record = replace(record, seconds=time.monotonic() - began, memory=memory, identity=told, thaw=thawed)
             describe(record)

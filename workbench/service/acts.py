@@ -156,19 +156,15 @@ class Acts(Looks):
 
         Raises
         ------
-        Forbidden, ConfirmationError, MomentNotFoundError, GuestError
+        Forbidden, ConfirmationError, MomentNotFoundError, GuestError, UnsupportedError
             Nothing was done.
         """
+        if mode == "test":
+            return self.clone(caller, guest, when, {"network": network})
         self._require(caller, Role.OPERATOR, guest)
         plan = self.plan(caller, guest, when, mode)
-        if mode == "production":
-            require_confirmed("a production rewind", confirm, plan.guest_name)
+        require_confirmed("a production rewind", confirm, plan.guest_name)
         target, identity = plan.target.id, plan.target.guest
-        if mode == "test":
-            options = {"network": network}
-            return self._job(
-                caller, "clone", identity, lambda progress: self._clone(identity, target, options, progress)
-            )
         return self._job(
             caller,
             "rewind",
@@ -187,11 +183,13 @@ class Acts(Looks):
 
         Raises
         ------
-        Forbidden, MomentNotFoundError
+        Forbidden, MomentNotFoundError, UsageError, UnsupportedError
+            Nothing was started.
         """
         self._require(caller, Role.OPERATOR, guest)
         with self.case() as case:
             moment = self._moment(case, when, guest)
+            moment.check_clone(**options)
         identity, target = moment.record.guest, moment.id
         return self._job(caller, "clone", identity, lambda progress: self._clone(identity, target, options, progress))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import SymbolsError
 from workbench.memory.physical import PhysicalMemory
+from workbench.memory.volatility.kernel_log import with_newest_record
 
 if TYPE_CHECKING:
     from workbench.memory.symbols.kernel import Kernel
@@ -43,6 +44,7 @@ def set_up() -> None:
     constants.OFFLINE = True
     constants.CACHE_PATH = tempfile.gettempdir()
     framework.import_files(volatility3.plugins, ignore_errors=True)
+    with_newest_record()
     kind = type(functools.lru_cache(len))
     caches = [each for each in gc.get_objects() if isinstance(each, kind) and _is_theirs(each)]
     _done.extend(each.cache_clear for each in caches)
