@@ -1,25 +1,25 @@
-"""A process that records a guest without a break, to be killed: `recorder.py CASE URI GUEST [forever|hang SECONDS]`."""
+"""Processes that record: one without a break; one that hangs, `recorder.py CASE URI GUEST SECONDS RECOVERY...`."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
+from multiprocessing.connection import Connection
 
 from workbench.case import Case
 from workbench.errors import CaptureError, GuestBusyError, StoreBusyError
 
 
-def record(path: str, uri: str, guest: str) -> None:
-    sys.stdin.readline()  # its turn: by then everything is imported
+def record(path: str, uri: str, guest: str, told: Connection) -> None:
+    """Record until killed; say so after each capture."""
     with Case(path, uri=uri) as case:
         while True:
             # The process killed before may not be quite gone yet.
             with contextlib.suppress(GuestBusyError, StoreBusyError), case.record(guest) as recording:
                 while True:
                     recording.capture("to be killed")
-                    sys.stdout.write("captured\n")
-                    sys.stdout.flush()
+                    told.send("captured")
             time.sleep(0.01)
 
 
@@ -37,7 +37,4 @@ def hang(path: str, uri: str, guest: str, seconds: float, recovery: list[str]) -
 
 
 if __name__ == "__main__":
-    if sys.argv[4:]:
-        hang(*sys.argv[1:4], float(sys.argv[4]), sys.argv[5:])
-    else:
-        record(*sys.argv[1:4])
+    hang(*sys.argv[1:4], float(sys.argv[4]), sys.argv[5:])

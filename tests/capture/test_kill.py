@@ -5,17 +5,21 @@ Two guests at a time, each with half of the kills: a session begins only when th
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import random
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Self
 
 import pytest
-from truth import RECORDER, assert_equal_to_guest, eventually, nothing_left, standing
+import recorder
+from truth import assert_equal_to_guest, eventually, nothing_left, standing
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoSpec
@@ -50,7 +54,7 @@ class Observer:
                         since = now
                         self.standstills.append(0.0)
                     self.standstills[-1] = now - since
-                time.sleep(0.005)
+                time.sleep(0.02)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -61,16 +65,25 @@ class Observer:
         self._thread.join()
 
 
-def start(words: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+# Its server has imported everything once, for all recorders.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["pytest", "workbench.case"])
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        assert pipe is not None
-        pipe.close()
+@contextlib.contextmanager
+def killed_at_the_end(case: Case, guest: DemoGuest) -> Iterator[Connection]:
+    """Start a recorder and give what it says; it is killed after the body."""
+    said, saying = FORKED.Pipe(duplex=False)
+    process = FORKED.Process(target=recorder.record, args=(str(case.path), guest.uri, guest.name, saying), daemon=True)
+    process.start()
+    saying.close()
+    try:
+        yield said
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+        said.close()
 
 
 @pytest.mark.timeout(600)
@@ -92,23 +105,14 @@ def _in_a_case(guest: DemoGuest, place: Path) -> None:
 def _kill_many(guest: DemoGuest, case: Case, place: Path) -> None:
     with case.record(guest.name) as recording:
         recording.capture("first")
-    words = [sys.executable, str(RECORDER), str(case.path), guest.uri, guest.name]
     chance = random.Random(guest.spec.name)
     guest.load("shell")
     with Observer(guest) as observer:
-        waiting = start(words)
         for number in range(KILLS):
-            # The next one starts while this one records, so that its imports cost no time.
-            current, waiting = waiting, start(words)
-            assert current.stdin is not None
-            current.stdin.write(b"go\n")
-            current.stdin.flush()
-            if number % 4:  # three of four once they capture, the others wherever they are: attaching, mostly
-                assert current.stdout is not None
-                assert current.stdout.readline() == b"captured\n"
-            time.sleep(chance.random() * (0.3 if number % 4 else 1.0))
-            kill(current)
-        kill(waiting)
+            with killed_at_the_end(case, guest) as said:
+                if number % 4:  # three of four once they capture, the others wherever they are: attaching, mostly
+                    assert said.recv() == "captured"
+                time.sleep(chance.random() * (0.3 if number % 4 else 1.0))
         assert eventually(lambda: nothing_left(guest, case)), "the guard swept nothing"
     guest.load("off")
     stood = observer.standstills

@@ -150,12 +150,20 @@ def test_a_clone_is_started_listed_and_removed(running: Running, kept: DemoGuest
     assert running.client.get("/clones").json() == {"clones": []}
 
 
-def test_a_clone_that_cannot_be_is_refused_before_there_is_a_job(running: Running, kept: DemoGuest) -> None:
-    for wrong in ({"hostname": "-odd-"}, {"mac": "01:00:00:00:00:00"}, {"address": "10.0.2.77"}):
-        body = {"guest": kept.name, "target": "latest", "identity": wrong}
-        answer = running.client.post("/clones", json=body)
-        assert answer.status_code == 400, answer.text
-        assert next(iter(wrong.values())) in answer.json()["error"]["message"]
+@pytest.mark.parametrize(
+    ("identity", "status", "said"),
+    [
+        ({"hostname": "-odd-"}, 400, "'-odd-'"),
+        ({"machine_id": "none"}, 400, "'none'"),
+        ({"mac": True}, 409, "no network card"),
+    ],
+)
+def test_a_clone_that_cannot_be_is_refused_before_there_is_a_job(
+    running: Running, kept: DemoGuest, identity: dict[str, object], status: int, said: str
+) -> None:
+    answer = running.client.post("/clones", json={"guest": kept.name, "target": "latest", "identity": identity})
+    assert answer.status_code == status, answer.text
+    assert said in answer.json()["error"]["message"]
 
 
 def test_a_notebook_far_away_captures_rewinds_and_clones(running: Running, kept: DemoGuest, cached: Path) -> None:
