@@ -7,6 +7,7 @@ record twice, should a later Volatility read it. Source: Linux kernel/printk/pri
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,10 @@ __all__ = ["with_newest_record"]
 
 _STATE_BITS = 2
 _COMMITTED, _FINALIZED = 1, 2
-Rows = Iterator[tuple[Any, ...]]
+_LINES = 1024
+"""Lines of a record: Linux keeps up to 1,000 bytes of one."""
+Row = tuple[Any, ...]
+Rows = Iterator[Row]
 
 
 def with_newest_record() -> None:
@@ -27,12 +31,12 @@ def with_newest_record() -> None:
 
 def _whole(theirs: Callable[[Any], Rows]) -> Callable[[Any], Rows]:
     def run(self: Any) -> Rows:
-        newest: list[tuple[Any, ...]] = list(_newest(self))
-        last: list[tuple[Any, ...]] = []
+        last: deque[Row] = deque(maxlen=_LINES)
         for row in theirs(self):
-            last = [*last, row][-len(newest) :] if newest else []
+            last.append(row)
             yield row
-        if last != newest:
+        newest = list(_newest(self))  # last: what a guest has there may be anything
+        if newest != list(last)[-len(newest) :]:
             yield from newest
 
     return run
