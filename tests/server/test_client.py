@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import workbench
-from workbench.case import Case, Identity, Quiesce, Rewound
+from workbench.case import Case, Identity, Machine, Quiesce, Rewound
 from workbench.errors import (
     ConfirmationError,
     GuestNotFoundError,
@@ -224,6 +224,20 @@ def test_marks_and_holds_are_the_services(pair) -> None:
     assert offered.case == local.path
 
 
+def test_what_a_retention_does_not_keep_is_dropped_by_the_service(pair) -> None:
+    remote, local, _ = pair
+    plan, here = remote.plan_prune("1h for 3h"), local.plan_prune("1h for 3h")
+    assert plan.drop == here.drop != ()
+    assert str(plan) == str(here)
+    done = plan.execute()
+    assert (done.dropped, done.freed > 0) == (len(plan.drop), True)
+    assert set(remote.timeline()["id"]) == {each.id for each in local.moments()}
+    assert len(remote.timeline()) == plan.kept
+    assert remote.check() == []
+    with pytest.raises(ConfirmationError):
+        plan.execute()
+
+
 def test_a_plan_is_the_services_own(pair) -> None:
     remote, local, _ = pair
     for mode in ("test", "production"):
@@ -339,6 +353,9 @@ def test_clones_are_started_listed_and_ended_by_the_service(pair, monkeypatch) -
         return {"clone": "demo-x", "uuid": "u-1", "seconds": 0.5}
 
     monkeypatch.setattr(offered.service, "_clone", clone)
+    with pytest.raises(UnsupportedError, match="started with a kernel that is not on this host"):
+        moment.clone()
+    monkeypatch.setattr("workbench.rewind.clone_plan._is_there", lambda _file: True)
     monkeypatch.setattr(offered.service, "clones", lambda _caller: list(running.values()))
     monkeypatch.setattr(offered.service, "remove_clone", lambda _caller, name: running.pop(name))
     with moment.clone() as made:
@@ -391,7 +408,17 @@ def test_what_cannot_be_done_from_afar_says_what_does_instead(pair) -> None:
     remote, _, _ = pair
     for act in (
         lambda: remote.hypervisor,
-        lambda: remote.plan_prune("all for 1h"),
+        lambda: remote.plan_prune("all for 1h", now_ns=1),
+        lambda: remote.experiment("latest", {}),
+        remote.experiments,
+        lambda: remote.open_experiment("x"),
+        lambda: remote.audit_log,
+        lambda: remote.send("x"),
+        lambda: remote.replay("2 captures ago", "latest"),
+        lambda: remote.record_exactly(Machine(), kernel="x"),
+        lambda: remote.boot_exactly(Machine(), until="x", kernel="x"),
+        remote.exact_recording,
+        remote.exact_recordings,
         lambda: remote.report("x.html", "latest"),
         lambda: remote.verify_report("x.html"),
         lambda: remote.store.writer(remote.guest().id),
@@ -423,8 +450,8 @@ def test_the_command_line_takes_an_address_for_a_case(pair, tmp_path) -> None:
     )
     assert json.loads(afar.stdout)["rows"]
     assert json.loads(afar.stdout) | {"seconds": 0} == json.loads(here.stdout) | {"seconds": 0}
-    refused = command(offered, "prune", "--keep", "all for 1h")
-    assert (refused.returncode, "retention" in refused.stderr) == (3, True)
+    planned = command(offered, "prune", "--keep", "1h for 3h", "--json")
+    assert json.loads(planned.stdout)["drop"] == [each.id for each in local.plan_prune("1h for 3h").drop]
     refused = command(offered, "timeline", WORKBENCH_TOKEN="wb_wrong-one")
     assert refused.returncode == 2
     assert "WORKBENCH_TOKEN" in refused.stderr

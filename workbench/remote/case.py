@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 from urllib.parse import quote
 
 import pandas as pd
 
 from workbench.case import Case, Clone, Moment, RewindPlan, Rewound
-from workbench.errors import GuestNotFoundError, StoreError, UnsupportedError, UsageError
-from workbench.guest.connection import Hypervisor
+from workbench.errors import GuestNotFoundError, StoreError, UsageError
 from workbench.inquiry.analysis import Analyst
 from workbench.model import CaptureId, Damage, Mark
-from workbench.progress import Progress, silent
+from workbench.progress import Progress, ProgressEvent, silent
 from workbench.remote.answers import clone_of, making_sense, mark_of
 from workbench.remote.clone import RemoteClone
 from workbench.remote.jobs import finished
+from workbench.remote.pruning import RemotePrunePlan, retention_told
 from workbench.remote.recording import RemoteRecording
+from workbench.remote.refusals import NotFromAfar
 from workbench.remote.trials import RemoteTrial, change_told, probe_told, trial_of
 from workbench.rewind.clone import CloneRecord
 from workbench.rewind.identity import Clock, Identity
@@ -33,6 +34,7 @@ from workbench.store.address import Access
 from workbench.store.link import Link
 from workbench.store.opening import open_remote
 from workbench.store.remote import RemoteBackend
+from workbench.timeline.retention import Retention
 from workbench.trial.doors import AMoment
 from workbench.trial.probes import Probe
 from workbench.trial.variant import Variant
@@ -48,7 +50,7 @@ _STATUS = (
 )  # fmt: skip
 
 
-class RemoteCase(Case):
+class RemoteCase(NotFromAfar, Case):
     """A case that a service has.
 
     Parameters
@@ -86,11 +88,6 @@ class RemoteCase(Case):
         """The address of the service."""
         return self._link.address
 
-    @property
-    def hypervisor(self) -> Hypervisor:
-        """Refuse: guests are the service's."""
-        self._refuse("a guest cannot be touched from afar", "Use record, rewind and clone, or work on its host.")
-
     def close(self) -> None:
         """End the worker and close the connections."""
         super().close()
@@ -98,9 +95,6 @@ class RemoteCase(Case):
 
     def _new_analyst(self) -> Analyst:
         return Analyst(self.location, access=self._link.access, place=self.path)
-
-    def _refuse(self, what: str, cure: str) -> NoReturn:
-        raise UnsupportedError(what, service=self.location, cure=cure)
 
     # The service.
 
@@ -341,35 +335,44 @@ class RemoteCase(Case):
 
     def check(self, *, progress: Progress = silent) -> list[Damage]:
         """Read everything anew from the service and return every damage; empty where the case is whole."""
+        self._forget()
+        return super().check(progress=progress)
+
+    def _forget(self) -> None:
+        """Drop everything that is kept of the case: the next look asks the service."""
         backend = self.store.backend
         assert isinstance(backend, RemoteBackend)
         backend.forget()
         self.store.packs.forget()
-        return super().check(progress=progress)
+        self.store.forget()
 
-    def plan_prune(self, *_asked: Any, **_options: Any) -> NoReturn:
-        """Refuse: the service prunes by each guest's retention."""
-        self._refuse("a service's case is not pruned from afar", "Set the guest's retention: configure(retention=...).")
+    def plan_prune(  # type: ignore[override]  # what a service plans, it carries out
+        self,
+        retention: Retention | str,
+        guest: str | None = None,
+        *,
+        now_ns: int | None = None,
+        progress: Progress = silent,
+    ) -> RemotePrunePlan:
+        """Return the service's plan of dropping what a retention does not keep; print it, then `plan.execute()`.
 
-    def experiment(self, *_asked: Any, **_options: Any) -> NoReturn:
-        """Refuse: what a clone is told to do is said where it runs."""
-        self._refuse("an experiment is made where the case is", "Run `workbench experiment` on the service's host.")
-
-    def segment(self, _name: str = "shared") -> NoReturn:
-        """Refuse: a service does not hand out what its clones sent."""
-        self._refuse("packets of segments are read where the case is", "Ask on the service's host.")
-
-    def segments(self) -> NoReturn:
-        """Refuse: a service does not hand out what its clones sent."""
-        self._refuse("segments are found where the case is", "Ask on the service's host.")
-
-    def experiments(self) -> NoReturn:
-        """Refuse: a service does not hand them out."""
-        self._refuse("experiments are found where the case is", "Ask on the service's host.")
-
-    def open_experiment(self, identity: str) -> NoReturn:
-        """Refuse: a service does not hand them out."""
-        self._refuse(f"experiment {identity[:12]} is found where the case is", "Ask on the service's host.")
+        Raises
+        ------
+        UsageError, StoreError, UnsupportedError
+        """
+        if now_ns is not None:
+            self._refuse("a service prunes by its own clock", "Leave now_ns out.")
+        known = self.guest(guest).id
+        rules = retention if isinstance(retention, Retention) else Retention.parse(retention)
+        progress(ProgressEvent("the service plans"))
+        answer, _ = self._link.act(
+            "POST", "/prune", {"guest": known, "retention": retention_told(rules), "dry_run": True}
+        )
+        with making_sense("a plan"):
+            chosen = self.retained(rules, known, now_ns=int(answer["plan"]["as_of_ns"]))
+        gone = set(chosen.loc[~chosen["keep"], "capture"])
+        drop = tuple(each for each in self.store.captures(known) if each.id in gone)
+        return RemotePrunePlan.told(self._link, known, drop, answer, self._forget)
 
     def trial(
         self,
@@ -419,19 +422,6 @@ class RemoteCase(Case):
         answer = self._link.look("/trials")
         with making_sense("trials"):
             return [RemoteTrial(self._link, trial_of(each, self.location)) for each in answer["trials"]]
-
-    @property
-    def audit_log(self) -> NoReturn:
-        """Refuse: a service has its own, for its admins."""
-        self._refuse("an audit log is read where the case is", "Ask for GET /audit as an admin.")
-
-    def report(self, *_asked: Any, **_options: Any) -> NoReturn:
-        """Refuse: a report names a case that can be opened again."""
-        self._refuse("a report is made where the case is", "Run `workbench report` on the service's host.")
-
-    def verify_report(self, *_asked: Any, **_options: Any) -> NoReturn:
-        """Refuse."""
-        self._refuse("a report is verified where the case is", "Run `workbench verify-report` on the service's host.")
 
 
 def _of_guest(told: Mapping[str, Any], guest: str) -> dict[str, Any]:
