@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +89,16 @@ def rise(samples: Sequence[Sample]) -> float:
 
 
 def leaked(samples: Sequence[Sample]) -> int:
-    """Return how many descriptors stayed open: the fewest of the last third less the fewest of the second."""
+    """Return how many descriptors stayed open: the median of the last third less the median of the second.
+
+    A few looks see more, what a capture lends; a few see fewer: a paused QEMU closes 64 of a virtio-serial card.
+    """
     third = len(samples) // 3
     if not third:
         return 0
     second, last = samples[third : 2 * third], samples[2 * third :]
-    return min(each.descriptors for each in last) - min(each.descriptors for each in second)
+    return _usual(last) - _usual(second)
+
+
+def _usual(samples: Sequence[Sample]) -> int:
+    return statistics.median_low(each.descriptors for each in samples)
