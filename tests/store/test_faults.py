@@ -188,12 +188,15 @@ with store.writer(GUEST) as writer:
 
 
 def test_a_kill_at_every_step(tmp_path: Path) -> None:
-    for step in range(1, steps_of_a_commit(tmp_path) + 1):
+    steps = steps_of_a_commit(tmp_path)
+    for step in range(1, steps + 1):
         built = build_case(tmp_path / f"case{step}", 2)
         text = CHILD.format(tests=str(Path(__file__).parent), path=str(built.path), parent=built.ids[-1], step=step)
-        assert subprocess.run([sys.executable, "-c", text], check=False).returncode == 9
+        code = subprocess.run([sys.executable, "-c", text], check=False).returncode
         assert_whole(built)
         refs = built.open().captures(GUEST)
+        # A pack whose name begins as another's finds its directory there: a commit of fewer steps, which came through.
+        assert code == 9 or (code, len(refs), step > steps - 4) == (0, 3, True)
         assert len(refs) in {2, 3}
         packs = set(built.path.glob("packs/*/*.pack"))
         with built.open().writer(GUEST) as writer:
