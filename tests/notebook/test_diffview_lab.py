@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ pytest.importorskip("selenium")
 
 from axe import axe, keep
 from browser import requests_of
-from lab import Notebook
+from lab import Notebook, wear
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
@@ -81,13 +80,6 @@ class Page:
         self.seen(".wb-grid-row")[at].click()
 
 
-def wear(browser: Chrome, theme: str) -> None:
-    browser.execute_script("jupyterapp.commands.execute('apputils:change-theme', { theme: arguments[0] })", theme)
-    light = str(theme.endswith("Light")).lower()
-    WebDriverWait(browser, 20).until(lambda it: it.execute_script("return document.body.dataset.jpThemeLight") == light)
-    time.sleep(0.5)  # its style sheet comes after the attribute
-
-
 def test_the_recorded_intrusion(browser: Chrome, address: str, place: Path) -> None:
     shutil.copytree(DATASET, place / "intrusion")
     notebook = Notebook(browser, address, place, "diffview.ipynb", VIEW)
@@ -131,10 +123,10 @@ def test_the_recorded_intrusion(browser: Chrome, address: str, place: Path) -> N
     notebook.ask("view.b = moments[-1].id")
     page.until(lambda: before == page.seen(".widget-readout")[1].text)
 
-    wear(browser, "JupyterLab Dark")
+    wear(browser, "Dark")
     keep(browser, "diffview-pages-dark")
     assert axe(browser, ".wb-rammap, .wb-diff") == []
-    wear(browser, "JupyterLab Light")
+    wear(browser, "Light")
     outside = [each for each in requests_of(browser) if not each.startswith((address, "data:", "blob:", "about:"))]
     assert outside == []
 
@@ -163,6 +155,6 @@ def test_what_a_guest_wrote_does_nothing_and_pages_turn(browser: Chrome, address
     notebook.ask("texts.first = 0")
     page.until(lambda: "window.hacked" in page.texts(".wb-text tbody")[0])
     for theme in ("Dark", "Light"):
-        wear(browser, f"JupyterLab {theme}")
+        wear(browser, theme)
         keep(browser, f"diffs-{theme.lower()}")
         assert axe(browser, ".wb-diff") == []

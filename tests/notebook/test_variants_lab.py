@@ -15,10 +15,10 @@ pytest.importorskip("selenium")
 
 from axe import axe, keep
 from browser import requests_of
-from lab import Notebook
+from lab import Notebook, wear
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
-from test_diffview_lab import DATASET, Page, wear
+from test_diffview_lab import DATASET, Page
 
 CODE = f"""import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
 from small import HOSTILE, experiment_in, kept_experiment
@@ -50,6 +50,7 @@ def test_variants_stand_side_by_side(browser: Chrome, address: str, place: Path)
     notebook = Notebook(browser, address, place, "variants.ipynb", CODE)
     browser.set_window_size(1400, 1300)
     notebook.run()
+    wear(browser, "Light")
     page = Shown(browser, notebook)
     page.until(lambda: page.seen(".wb-grid-row"))
 
@@ -66,10 +67,10 @@ def test_variants_stand_side_by_side(browser: Chrome, address: str, place: Path)
     page.turn_to("files")
     page.until(lambda: any("/etc/passwd" in each for each in page.texts(".wb-grid-row")))
     assert browser.execute_script(BESIDE) == [2, True]
-    wear(browser, "JupyterLab Dark")
+    wear(browser, "Dark")
     assert axe(browser, ".wb-measures, .wb-grid") == []
     keep(browser, "variants-files-dark")
-    wear(browser, "JupyterLab Light")
+    wear(browser, "Light")
 
     # What the guests said is there, and does nothing.
     page.turn_to("console")
