@@ -229,6 +229,7 @@ def test_what_a_retention_does_not_keep_is_dropped_by_the_service(pair) -> None:
     plan, here = remote.plan_prune("1h for 3h"), local.plan_prune("1h for 3h")
     assert plan.drop == here.drop != ()
     assert str(plan) == str(here)
+    assert plan._word not in repr(plan)
     done = plan.execute()
     assert (done.dropped, done.freed > 0) == (len(plan.drop), True)
     assert set(remote.timeline()["id"]) == {each.id for each in local.moments()}

@@ -17,7 +17,7 @@ from workbench.model import Damage, GuestRecord, Mark
 from workbench.progress import Progress, silent
 from workbench.store import CaseStore, PrunePlan, plan_prune
 from workbench.timeline import Timeline
-from workbench.timeline.retention import HOLD, Retention, choose
+from workbench.timeline.retention import HOLD, Retention, choose, dropped
 
 __all__ = ["KeepingOfCase"]
 
@@ -102,7 +102,7 @@ class KeepingOfCase:
         UsageError, DamagedError
         """
         chosen = self.retained(retention, guest, now_ns=now_ns)
-        return plan_prune(self.store, self.guest(guest).id, set(chosen.loc[~chosen["keep"], "capture"]), progress)
+        return plan_prune(self.store, self.guest(guest).id, dropped(chosen), progress)
 
     def check(self, *, progress: Progress = silent) -> list[Damage]:
         """Read everything and return every damage; empty where the case is whole."""

@@ -186,9 +186,8 @@ class Moment(InstantOfMoment, MemoryOfMoment, DiskOfMoment):
             If the guest of this moment does not allow it.
         StoreError
         """
-        plan_clone(
-            self.case.store.view(self.id), network=network, segment=segment, identity=identity, clock=clock
-        )  # fmt: skip
+        view = self.case.store.view(self.id)
+        plan_clone(view, network=network, segment=segment, identity=identity, clock=clock)
 
     def __repr__(self) -> str:
         return f"<Moment {self.id[:12]} of {self.guest.name!r} at {_words(self.record.time_ns)}>"

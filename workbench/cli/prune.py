@@ -66,8 +66,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 def _plan(plan: PrunePlan, chosen: pd.DataFrame, over: int, output: Output) -> None:
     counts = chosen.loc[chosen["keep"], "reason"].value_counts()
     if output.as_json:
-        told = {name: getattr(plan, name) for name in ("kept", "rebase", "remove", "rewrite", "moving", "frees")}
-        output.document({"drop": [ref.id for ref in plan.drop], **told, "over": over, "reasons": counts.to_dict()})
+        drop = [ref.id for ref in plan.drop]
+        output.document({"drop": drop, **plan.counts(), "over": over, "reasons": counts.to_dict()})
         return
     output.say(str(plan))
     output.say("What stays:")

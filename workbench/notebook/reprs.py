@@ -147,7 +147,7 @@ RECORDS = (
     ("workbench.replay.predicates", "Predicate"),
     ("workbench.rewind.identity", "Identity"),
     ("workbench.rewind.outcome", "Rewound"),
-    ("workbench.store.prune", "PrunePlan"),
+    ("workbench.store.prune", "PruneSummary"),
     ("workbench.timeline.retention", "Retention"),
     ("workbench.trial.probes", "CommandProbe"),
     ("workbench.trial.probes", "HttpProbe"),

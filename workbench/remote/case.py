@@ -34,7 +34,7 @@ from workbench.store.address import Access
 from workbench.store.link import Link
 from workbench.store.opening import open_remote
 from workbench.store.remote import RemoteBackend
-from workbench.timeline.retention import Retention
+from workbench.timeline.retention import Retention, dropped
 from workbench.trial.doors import AMoment
 from workbench.trial.probes import Probe
 from workbench.trial.variant import Variant
@@ -370,7 +370,7 @@ class RemoteCase(NotFromAfar, Case):
         )
         with making_sense("a plan"):
             chosen = self.retained(rules, known, now_ns=int(answer["plan"]["as_of_ns"]))
-        gone = set(chosen.loc[~chosen["keep"], "capture"])
+        gone = dropped(chosen)
         drop = tuple(each for each in self.store.captures(known) if each.id in gone)
         return RemotePrunePlan.told(self._link, known, drop, answer, self._forget)
 

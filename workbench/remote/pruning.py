@@ -6,7 +6,7 @@ Refuses a retention that the service's settings could not say.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.errors import UsageError
@@ -15,7 +15,7 @@ from workbench.progress import Progress, silent
 from workbench.remote.answers import making_sense
 from workbench.remote.jobs import finished
 from workbench.store.link import Link
-from workbench.store.prune import Pruned
+from workbench.store.prune import COUNTS, Pruned, PruneSummary
 from workbench.timeline.retention import Retention
 
 __all__ = ["RemotePrunePlan", "retention_told"]
@@ -24,31 +24,13 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _NS = 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class RemotePrunePlan:
-    """What a prune by a service would do; print it, then `execute`. The service keeps a plan for a while.
+@dataclass(frozen=True, eq=False)
+class RemotePrunePlan(PruneSummary):
+    """What a prune by a service would do; print it, then `execute`. The service keeps a plan for a while."""
 
-    Attributes
-    ----------
-    guest : GuestId
-    drop : tuple of CaptureRef
-        The captures to go, by time.
-    kept, rebase, remove, rewrite, moving, frees : int
-        As `PrunePlan` has them.
-    """
-
-    guest: GuestId
-    drop: tuple[CaptureRef, ...]
-    kept: int
-    rebase: int
-    remove: int
-    rewrite: int
-    moving: int
-    frees: int
-    _text: str
-    _word: str
-    _link: Link
-    _done: Callable[[], None]
+    _word: str = field(repr=False)
+    _link: Link = field(repr=False)
+    _done: Callable[[], None] = field(repr=False)
 
     @classmethod
     def told(
@@ -70,13 +52,8 @@ class RemotePrunePlan:
             plan = answer["plan"]
             if int(plan["dropped"]) != len(drop):
                 raise ValueError("another number of captures than its rules give")
-            names = ("kept", "rebase", "remove", "rewrite", "moving", "frees")
-            kept, rebase, remove, rewrite, moving, frees = (int(plan[name]) for name in names)
-            words = str(plan["text"]), str(answer["confirm"])
-            return cls(guest, drop, kept, rebase, remove, rewrite, moving, frees, *words, link, done)
-
-    def __str__(self) -> str:
-        return self._text
+            kept, rebase, remove, rewrite, moving, frees = (int(plan[name]) for name in COUNTS)
+            return cls(guest, drop, kept, rebase, remove, rewrite, moving, frees, str(answer["confirm"]), link, done)
 
     def execute(self, progress: Progress = silent) -> Pruned:
         """Have it done; captures may be read and taken meanwhile.

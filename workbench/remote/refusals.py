@@ -56,9 +56,7 @@ class NotFromAfar:
         """Refuse: a recording lies where its case is."""
         self._refuse("a machine is recorded where the case is", "Run `workbench record` on the service's host.")
 
-    def boot_exactly(self, *_asked: Any, **_options: Any) -> NoReturn:
-        """Refuse: a recording lies where its case is."""
-        self._refuse("a machine is recorded where the case is", "Run `workbench record` on the service's host.")
+    boot_exactly = record_exactly
 
     def exact_recording(self, _identity: str = "") -> NoReturn:
         """Refuse: a recording lies where its case is."""

@@ -66,8 +66,9 @@ def plan_clone(
 
 
 def _refuse_missing_files(xml: str) -> None:
+    domain = ET.fromstring(xml)
     for name in _STARTED_WITH:
-        file = ET.fromstring(xml).findtext(f"./os/{name}")
+        file = domain.findtext(f"./os/{name}")
         if file and not _is_there(Path(file)):
             raise UnsupportedError(
                 f"the guest was started with a {name} that is not on this host, and a case does not hold it",

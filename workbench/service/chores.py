@@ -16,22 +16,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from workbench.case import Case
 from workbench.errors import StoreError, UsageError, WorkbenchError
-from workbench.model import CaptureId
 from workbench.service.wire import tell_error
 from workbench.store import plan_prune
 from workbench.store.told import as_error
-from workbench.timeline.retention import Retention
+from workbench.timeline.retention import Retention, dropped
 
 __all__ = ["Chores", "main"]
 
 _NICE = 15
 _LISTED = 20
 _LONGEST_S = 6 * 3_600.0
-_NUMBERS = ("kept", "rebase", "remove", "rewrite", "moving", "frees")
 
 
 class Chores:
@@ -104,18 +100,13 @@ def _retention(order: dict[str, Any]) -> Retention:
     return Retention.of(order["retention"]["tiers"], order["retention"]["max_bytes"])
 
 
-def _dropped(chosen: pd.DataFrame) -> set[CaptureId]:
-    """Return what a retention does not keep."""
-    return set(chosen.loc[~chosen["keep"], "capture"])
-
-
 def _prune(case: Case, order: dict[str, Any]) -> dict[str, Any]:
     """Prune a guest to its retention; one of which there is nothing yet is none that fails."""
     if not any(order["guest"] in (each.id, each.name) for each in case.guests()):
         return {"dropped": 0, "freed": 0, "over": 0}
     chosen = case.retained(_retention(order), order["guest"])
     over = int(chosen.attrs["over"])
-    plan = plan_prune(case.store, case.guest(order["guest"]).id, _dropped(chosen))
+    plan = plan_prune(case.store, case.guest(order["guest"]).id, dropped(chosen))
     if not plan.drop:
         return {"dropped": 0, "freed": 0, "over": over}
     done = plan.execute()
@@ -126,7 +117,7 @@ def _plan(case: Case, order: dict[str, Any]) -> dict[str, Any]:
     """Say what a prune would do now. Nothing is written."""
     now = time.time_ns()
     chosen = case.retained(_retention(order), order["guest"], now_ns=now)
-    drop = _dropped(chosen)
+    drop = dropped(chosen)
     plan = plan_prune(case.store, order["guest"], drop)
     counts = chosen.loc[chosen["keep"], "reason"].value_counts()
     return {
@@ -135,7 +126,7 @@ def _plan(case: Case, order: dict[str, Any]) -> dict[str, Any]:
         "dropped": len(plan.drop),
         "oldest_ns": plan.drop[0].time_ns if plan.drop else None,
         "newest_ns": plan.drop[-1].time_ns if plan.drop else None,
-        **{name: int(getattr(plan, name)) for name in _NUMBERS},
+        **plan.counts(),
         "over": int(chosen.attrs["over"]),
         "reasons": {str(reason)[:200]: int(count) for reason, count in list(counts.items())[:_LISTED]},
         "text": str(plan),
@@ -146,7 +137,7 @@ def _drop(case: Case, order: dict[str, Any]) -> dict[str, Any]:
     """Drop what was planned; nothing where one of it is gone, or is protected by now."""
     chosen = case.retained(_retention(order), order["guest"], now_ns=order["as_of_ns"])
     drop = set(order["drop"])
-    held = drop - _dropped(chosen)
+    held = drop - dropped(chosen)
     if held:
         raise UsageError(
             "what was planned does not hold any more: captures of it are gone, or marked, or needed",

@@ -24,7 +24,10 @@ from workbench.store.tombstones import Tombstone, encode_tombstones, tombstones_
 if TYPE_CHECKING:
     from workbench.store.case import CaseStore
 
-__all__ = ["PrunePlan", "Pruned", "plan_prune"]
+__all__ = ["COUNTS", "PrunePlan", "PruneSummary", "Pruned", "plan_prune"]
+
+COUNTS = ("kept", "rebase", "remove", "rewrite", "moving", "frees")
+"""What a summary counts."""
 
 _ROUNDS = 6
 _LOOK_S = 0.02
@@ -59,8 +62,8 @@ class Pruned:
 
 
 @dataclass(frozen=True, eq=False)
-class PrunePlan:
-    """What a prune would do; print it, then `execute`.
+class PruneSummary:
+    """What a prune would do, to be printed.
 
     Attributes
     ----------
@@ -87,10 +90,10 @@ class PrunePlan:
     rewrite: int
     moving: int
     frees: int
-    _store: CaseStore
-    _survey: Survey
-    _turn: str
-    _marked: frozenset[CaptureId]
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers by their names, without `drop`."""
+        return {name: int(getattr(self, name)) for name in COUNTS}
 
     def __str__(self) -> str:
         told = {
@@ -101,6 +104,16 @@ class PrunePlan:
             "frees": f"about {self.frees / 1e6:,.1f} MB",
         }
         return "\n".join([f"Prune of guest {self.guest}", *(f"  {what:9} {text}" for what, text in told.items())])
+
+
+@dataclass(frozen=True, eq=False)
+class PrunePlan(PruneSummary):
+    """What a prune would do; print it, then `execute`."""
+
+    _store: CaseStore
+    _survey: Survey
+    _turn: str
+    _marked: frozenset[CaptureId]
 
     def execute(self, progress: Progress = silent, *, patience_s: float = 10.0) -> Pruned:
         """Do it. Captures may be read and taken meanwhile.

@@ -20,7 +20,7 @@ from workbench.timeline.history import capture_of_mark
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HOLD", "Retention", "Tier", "choose", "protected", "retained_bytes"]
+__all__ = ["HOLD", "Retention", "Tier", "choose", "dropped", "protected", "retained_bytes"]
 
 HOLD = "hold"
 """Kind of the marks that hold a capture."""
@@ -241,6 +241,11 @@ def choose(
     frame = pd.DataFrame(columns)
     frame.attrs["over"] = over
     return frame
+
+
+def dropped(chosen: pd.DataFrame) -> set[CaptureId]:
+    """Return what a choice does not keep."""
+    return set(chosen.loc[~chosen["keep"], "capture"])
 
 
 def _wanted(tiers: Sequence[Tier], order: Sequence[CaptureRecord], now_ns: int) -> dict[CaptureId, str]:

@@ -61,14 +61,12 @@ def read_super_blocks(moment: Moment) -> tuple[list[SuperBlock], str]:
     if head is None:
         return [], "the symbols have no list of file systems"
     links: list[int] = []
-    link, broken = moment.word(head), ""
-    while link != head and not broken:
-        if not link or len(links) >= _MOST:
-            broken = "the list of file systems breaks off"
-        else:
-            links.append(link - at)
-            link = moment.word(link)
-    return _super_blocks(moment, np.array([each % (1 << 64) for each in links], np.uint64)), broken
+    link = moment.word(head)
+    while link not in (0, head) and len(links) < _MOST:
+        links.append(link - at)
+        link = moment.word(link)
+    found = _super_blocks(moment, np.array([each % (1 << 64) for each in links], np.uint64))
+    return found, "" if link == head else "the list of file systems breaks off"
 
 
 def _super_blocks(moment: Moment, blocks: U64) -> list[SuperBlock]:

@@ -37,10 +37,11 @@ def at_handler(qemu: ExactQemu) -> bool:
         If QEMU's words about its registers are not understood.
     """
     said = qemu.monitor.human("info registers")
-    pointer, control, extended = (_hex(said, each) for each in (_POINTER, _CONTROL, _EXTENDED))
+    pointer, control, extended = (_found(said, each)[0] for each in (_POINTER, _CONTROL, _EXTENDED))
     if not control & _PROTECTED:
         gates = _table(qemu, said, _REAL)
-        return bool(np.any(gates["segment"].astype(np.int64) * 16 + gates["offset"] == _hex(said, _SEGMENT) + pointer))
+        (base,) = _found(said, _SEGMENT)
+        return bool(np.any(gates["segment"].astype(np.int64) * 16 + gates["offset"] == base + pointer))
     long = bool(extended & _LONG)
     gates = _table(qemu, said, _LONG_GATE if long else _GATE)
     entries = gates["low"].astype(np.uint64) | gates["high"].astype(np.uint64) << np.uint64(16)
@@ -49,19 +50,16 @@ def at_handler(qemu: ExactQemu) -> bool:
     return bool(np.any(entries == np.uint64(pointer)))
 
 
-def _hex(said: str, pattern: re.Pattern[str]) -> int:
+def _found(said: str, pattern: re.Pattern[str]) -> list[int]:
     found = pattern.search(said)
     if found is None:
         raise MonitorError("QEMU's registers are not understood", expected=pattern.pattern, found=said[:200])
-    return int(found.group(1), 16)
+    return [int(each, 16) for each in found.groups()]
 
 
 def _table(qemu: ExactQemu, said: str, gate: np.dtype[np.void]) -> np.ndarray[tuple[int], np.dtype[np.void]]:
     """Read the table as the guest sees it; what is not mapped is not there."""
-    found = _TABLE.search(said)
-    if found is None:
-        raise MonitorError("QEMU's registers are not understood", expected=_TABLE.pattern, found=said[:200])
-    base, limit = (int(each, 16) for each in found.groups())
+    base, limit = _found(said, _TABLE)
     words = min(_MOST * gate.itemsize, limit + 1) // 4
     read = qemu.monitor.human(f"x /{words}xw {base:#x}") if words else ""
     content = np.array([int(each, 16) for each in _WORD.findall(read)], "<u4").tobytes()
