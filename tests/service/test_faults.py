@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import libvirt
 import pytest
@@ -27,8 +28,9 @@ from stepped_clock import SteppedClock
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
-from workbench.errors import GuestBusyError, HypervisorLostError
+from workbench.errors import GuestBusyError, GuestGoneError, HypervisorLostError
 from workbench.guest.claim import Claim
+from workbench.guest.orphan import resume_orphan
 from workbench.guest.process import find_qemu
 from workbench.guest.reach import Reach
 
@@ -55,10 +57,9 @@ def connect_again(guest: DemoGuest) -> None:
     guest.domain = guest.connection.lookupByName(guest.name)
 
 
-def test_a_guest_whose_libvirt_dies_in_a_pause_goes_on_with_the_next_daemon(
+def test_a_guest_whose_libvirt_dies_in_a_pause_goes_on_without_it_and_is_swept_by_the_next_daemon(
     daemon: OwnDaemon, kept: DemoGuest, tmp_path: Path
 ) -> None:
-    """The recorder hangs in a pause, and its guard cannot reach anybody at the limit of 1 s: it does not leave off."""
     with Case.create(tmp_path / "case", uri=daemon.uri):
         pass
     words = [sys.executable, str(RECORDER), str(tmp_path / "case"), daemon.uri, kept.name, "60"]
@@ -71,9 +72,30 @@ def test_a_guest_whose_libvirt_dies_in_a_pause_goes_on_with_the_next_daemon(
             process.kill()
     with pytest.raises(HypervisorLostError):
         Reach(daemon.uri, kept.domain.UUIDString())
+    assert kept.run("echo alone").stdout == "alone\n"
     daemon.start()
     clean(daemon.uri, kept.domain.UUIDString())
     assert kept.run("echo well").stdout == "well\n"
+
+
+def test_a_guest_is_resumed_without_libvirt_only_where_libvirt_is_gone_and_it_stands_in_a_pause(
+    daemon: OwnDaemon, kept: DemoGuest
+) -> None:
+    uuid = kept.domain.UUIDString()
+    connect_again(kept)
+    kept.domain.suspend()
+    with pytest.raises(HypervisorLostError, match="does not answer"):
+        resume_orphan(uuid)  # a daemon has the monitor
+    assert kept.domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED
+    daemon.kill()
+    resume_orphan(uuid)
+    resume_orphan(uuid)  # it runs: nothing is done, and the socket is free again
+    assert kept.run("echo alone").stdout == "alone\n"
+    daemon.start()
+    connect_again(kept)
+    assert kept.domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+    with pytest.raises(GuestGoneError):
+        resume_orphan(str(uuid4()))
 
 
 def test_a_guard_waits_for_no_libvirt_where_the_guest_ended_too(
@@ -110,6 +132,7 @@ def test_a_session_that_loses_libvirt_in_a_pause_leaves_the_guest_to_its_guard(
         recording = case.record(kept.name)
         with pytest.raises(HypervisorLostError), recording, recording.session.pause():
             daemon.kill()
+    assert kept.run("echo alone").stdout == "alone\n"
     daemon.start()
     clean(daemon.uri, kept.domain.UUIDString())
     connect_again(kept)

@@ -11,8 +11,9 @@ farewell, or when a pause outlasts its limit:
 - told of a freeze, it thaws the guest's file systems at the limit, or at the death of the other end, and does not
   leave off before the agent says that they are thawed, or the guest is gone: also after a farewell;
 - then whatever of ours is left in QEMU is swept;
-- where libvirt itself is gone, all of this waits for another daemon: a guest is gone only when its QEMU is. A farewell
-  in a pause whose end could not be told is taken for the death that it is to the guest.
+- where libvirt itself is gone, the guest is resumed over its monitor's own socket, and all else waits for another
+  daemon: a guest is gone only when its QEMU is. A farewell in a pause whose end could not be told is taken for the
+  death that it is to the guest.
 
 It shares the claim on the guest until it has done so: a session that began earlier would have its own pause ended and
 its jobs swept. A recovery inherits the claim: nobody begins on a half rewound guest before it does. The claim is given
@@ -44,6 +45,7 @@ from workbench.guest.claim import Claim
 from workbench.guest.connection import Guest
 from workbench.guest.disks import resume_after_io_error
 from workbench.guest.leftovers import sweep
+from workbench.guest.orphan import resume_orphan
 from workbench.guest.reach import Reach
 
 __all__ = ["Guard", "GuardThaw"]
@@ -423,10 +425,10 @@ class _Watch:
             passed = time.monotonic() - began
             if passed >= (_WATCH_AFTER_DEATH if looks >= _LOOKS_AFTER_DEATH else _TRY_AFTER_DEATH):
                 return
-            time.sleep(0.02)
+            time.sleep(_LOOK_FOR_LIBVIRT if self.lost else 0.02)
 
     def _resume(self) -> bool:
-        """Resume the guest if it stands; tell whether it runs, or has ended."""
+        """Resume the guest if it stands, with or without libvirt; tell whether it runs, or has ended."""
         self.lost = False
         try:
             guest = self.guest
@@ -436,7 +438,16 @@ class _Watch:
             return True
         except HypervisorLostError:
             self.lost = True
+            return self._resume_alone()
+        except WorkbenchError:
             return False
+        return True
+
+    def _resume_alone(self) -> bool:
+        try:
+            resume_orphan(self.reach.uuid)
+        except GuestGoneError:
+            return True
         except WorkbenchError:
             return False
         return True

@@ -32,7 +32,7 @@ class Reach:
     """
 
     def __init__(self, uri: str, uuid: str) -> None:
-        self._uri, self._uuid = uri, uuid
+        self._uri, self.uuid = uri, uuid
         self._lock = threading.Lock()
         self._hypervisor: Hypervisor | None = Hypervisor(uri)
         try:
@@ -57,7 +57,7 @@ class Reach:
                 self.close()
                 try:
                     self._hypervisor = Hypervisor(self._uri)
-                    self._guest = self._hypervisor.guest(self._uuid)
+                    self._guest = self._hypervisor.guest(self.uuid)
                 except GuestError as error:
                     self.close()
                     raise self._unless_gone(error) from error
@@ -71,9 +71,9 @@ class Reach:
         GuestGoneError
             If it is not, so that nobody waits for a libvirt that has nothing to tell any more.
         """
-        find_qemu(self._uuid, self._uuid)
+        find_qemu(self.uuid, self.uuid)
         if isinstance(error, GuestNotFoundError):
-            return HypervisorLostError("libvirt does not know a guest whose QEMU is there", uuid=self._uuid)
+            return HypervisorLostError("libvirt does not know a guest whose QEMU is there", uuid=self.uuid)
         return error
 
     def close(self) -> None:
