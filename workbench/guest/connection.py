@@ -152,6 +152,12 @@ class Hypervisor:
         with translate("asking versions"):
             return {"libvirt": words(self.connection.getLibVersion()), "qemu": words(self.connection.getVersion())}
 
+    def emulators(self) -> set[str]:
+        """Return the programs that libvirt itself starts guests with."""
+        with translate("asking which QEMUs there are"):
+            found = ET.fromstring(self.connection.getCapabilities()).iterfind("./guest/arch//emulator")
+        return {each.text for each in found if each.text}
+
     def close(self) -> None:
         """Close the connection."""
         with contextlib.suppress(virt.libvirtError):

@@ -187,7 +187,7 @@ def _xml(
         disks=disks,
         network=record.network == "as-guest",
         case=store.id,
-        emulators=_emulators(hypervisor),
+        emulators=hypervisor.emulators(),
     )
 
 
@@ -217,12 +217,6 @@ def _start_mapped(
     ):
         mapping = with_mapping(xml, block, path, mapped.size)
         return start_moment(hypervisor, mapping, view, mapped=mapped, progress=progress)
-
-
-def _emulators(hypervisor: Hypervisor) -> set[str]:
-    with translate("asking which QEMUs there are"):
-        found = ET.fromstring(hypervisor.connection.getCapabilities()).iterfind("./guest/arch//emulator")
-        return {each.text for each in found if each.text}
 
 
 @contextlib.contextmanager

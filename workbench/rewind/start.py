@@ -35,7 +35,7 @@ from workbench.rewind.mapped import MappedMemory, mend_private
 from workbench.rewind.mapped_kernel import kernel_shared
 from workbench.store import CaptureView
 
-__all__ = ["resume", "start_moment"]
+__all__ = ["resume", "start_moment", "write_memory"]
 
 _BATCH = 4096
 """Pages decoded at a time: 16 MiB."""
@@ -142,6 +142,21 @@ def start_moment(
                 domain.destroy()
             raise
     return guest
+
+
+def write_memory(guest: Guest, view: CaptureView, progress: Progress = silent) -> set[str]:
+    """Write the memory of a moment into a fresh QEMU that stands, and return the blocks that it shows.
+
+    The others are written when the devices are loaded, by `write_hidden`.
+
+    Raises
+    ------
+    UnsupportedError
+        If its memory is not of the captured shape.
+    GuestError, StoreError
+    """
+    with contextlib.closing(_Decoder(view, None)) as decoder:
+        return _fill_memory(guest, view, decoder, None, progress)
 
 
 def _fill_memory(

@@ -23,7 +23,7 @@ __all__ = ["FILES", "Description", "file_digest", "plain_file"]
 
 FORMAT = 1
 FILES = ("kernel", "initrd", "base.qcow2", "log", "state.qcow2", "disk.qcow2", "console")
-"""What a recording may hold; `initrd` and the two disk files only where it has them."""
+"""What a recording may hold; kernel, `initrd` and the two disk files only where it has them."""
 _NAME = "description.json"
 _MOST = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -54,6 +54,8 @@ class Description:
         BLAKE3-256 of every file.
     parent : str
         The recording whose end this one goes on from; empty for a boot.
+    capture : str
+        The capture of the case whose moment it begins at; empty for a boot.
     """
 
     id: str
@@ -66,6 +68,7 @@ class Description:
     qemu: str
     files: dict[str, str]
     parent: str = ""
+    capture: str = ""
 
     @property
     def disk(self) -> bool:
@@ -129,10 +132,12 @@ def _checked(told: Any, name: str) -> Description:
     _check_numbers(found)
     if not re.fullmatch(r"[a-z0-9-]{1,64}", found.snapshot) or not _HEX.fullmatch(found.ram_digest):
         raise ValueError("snapshot or digest")
-    if not set(found.files) <= set(FILES) or not {"kernel", "log", "state.qcow2"} <= set(found.files):
+    if not set(found.files) <= set(FILES) or not {"log", "state.qcow2"} <= set(found.files):
         raise ValueError("files")
     if not all(_HEX.fullmatch(each) for each in found.files.values()) or not isinstance(found.qemu, str):
         raise ValueError("digests")
+    if not re.fullmatch(r"[0-9A-Za-z-]{0,64}", found.capture):
+        raise ValueError("capture")
     if found.parent and str(UUID(found.parent)) != found.parent:
         raise ValueError("parent")
     return found

@@ -16,6 +16,7 @@ from workbench.progress import Progress, silent
 from workbench.store import CaseStore
 
 if TYPE_CHECKING:
+    from workbench.guest.connection import Hypervisor
     from workbench.replay.exact.description import Description
     from workbench.replay.exact.gdb import Debugger
     from workbench.replay.exact.machine import Machine
@@ -169,6 +170,11 @@ class ExactOfCase:
     store: CaseStore
     path: Path
 
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """Where the case's guests run; the case connects when it is asked."""
+        raise NotImplementedError
+
     def record_exactly(
         self,
         machine: Machine | None = None,
@@ -178,6 +184,7 @@ class ExactOfCase:
         disk: Any = None,
         disk_format: str = "qcow2",
         after: ExactRecording | None = None,
+        moment: Any = None,
     ) -> Recorder:
         """Start a machine under exact recording: a context manager that keeps it in `recordings/ID`.
 
@@ -193,6 +200,9 @@ class ExactOfCase:
             Of the image; never guessed.
         after : ExactRecording, optional
             Go on where that one ended.
+        moment : Moment, optional
+            Go on where a guest of libvirt's was then, with its memory, devices and disk; its network cards have no
+            cable, its channels nobody at the other end. All that is not known to be replayed is refused by name.
 
         Raises
         ------
@@ -203,12 +213,30 @@ class ExactOfCase:
         from workbench.replay.exact.machine import Machine
         from workbench.replay.exact.recording import Recorder
 
+        if sum(each is not None for each in (after, moment, kernel)) > 1 or (moment is not None and (disk or machine)):
+            raise UsageError(
+                "a recording has one beginning", cure="Name a kernel with its disk, a recording (after), or a moment."
+            )
+        if moment is not None:
+            return self._record_moment(moment)
         if after is not None:
             return Recorder(self.path, after.description.machine, after=after.place)
         image, kind = (None, disk_format) if disk is None else self._image(disk, disk_format)
         return Recorder(
             self.path, machine or Machine(), kernel=kernel, initrd=initrd, disk=image, disk_format=kind
         )  # fmt: skip
+
+    def _record_moment(self, moment: Any) -> Recorder:
+        from workbench.replay.exact.recording import Recorder
+        from workbench.replay.exact.seeding import machine_of_moment, seed
+
+        view = self.store.view(moment.id)
+        machine = machine_of_moment(self.hypervisor, self.store, view)
+
+        def lay(place: Path, uuid: str, tag: str) -> None:
+            seed(self.store, view, machine, place, uuid, tag)
+
+        return Recorder(self.path, machine, lay=lay, capture=moment.id)
 
     def _image(self, disk: Any, kind: str) -> tuple[Path, str]:
         if isinstance(disk, str | Path):

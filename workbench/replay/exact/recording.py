@@ -1,8 +1,8 @@
 """Record a machine of our own instruction for instruction, into `recordings/ID` of a case.
 
-Preconditions: a kernel, and a disk image of which a copy is made; nothing that runs is touched. On success the
-directory holds everything that a replay needs, and its description, written last. On failure, or when this process
-dies, there is no description: the directory is no recording, the next one sweeps it, and QEMU is gone too.
+Preconditions: a kernel, and a disk image of which a copy is made, or a captured moment; nothing that runs is touched.
+On success the directory holds everything that a replay needs, and its description, written last. On failure, or when
+this process dies, there is no description: the directory is no recording, the next one sweeps it, and QEMU is gone too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -64,6 +65,10 @@ class Recorder:
         Of the image; never guessed.
     after : Path, optional
         The directory of a recording at whose end this one begins; the other files are taken from it.
+    lay : callable, optional
+        Lays disk and state of a captured moment: given the directory, the UUID and the state's name.
+    capture : str
+        The capture that it begins at then.
 
     Raises
     ------
@@ -82,12 +87,15 @@ class Recorder:
         disk: Path | None = None,
         disk_format: str = "qcow2",
         after: Path | None = None,
+        lay: Callable[[Path, str, str], None] | None = None,
+        capture: str = "",
     ) -> None:
         machine.check()
         self.id = str(uuid.uuid4())
         self.machine = machine
         self.place = case_path / RECORDINGS / self.id
         self._parent = Description.read(after) if after is not None else None
+        self._capture = capture
         self._time_ns = time.time_ns()
         self._text = bytearray()
         self._kept: Description | None = None
@@ -96,6 +104,8 @@ class Recorder:
         try:
             if after is not None:
                 self._lay_after(after)
+            elif lay is not None:
+                lay(self.place, self.id, ENDING)
             else:
                 self._lay(kernel, initrd, disk, disk_format)
             self.qemu = self._start()
@@ -128,7 +138,8 @@ class Recorder:
     def _start(self) -> ExactQemu:
         arguments = qemu_arguments(
             self.machine, self.place, self.place, self.id, "record",
-            disk=(self.place / images.BASE).exists(), snapshot=BEGINNING, load=ENDING if self._parent else "",
+            disk=(self.place / images.BASE).exists(), snapshot=BEGINNING,
+            load=ENDING if self._parent or self._capture else "",
         )  # fmt: skip
         return ExactQemu(arguments, self.place, self.id, self.machine.name, typed=True)
 
@@ -218,7 +229,7 @@ class Recorder:
         found = Description(
             self.id, self._time_ns, icount, self._parent.icount if self._parent else 0, self.machine, BEGINNING, digest,
             ".".join(str(version[part]) for part in ("major", "minor", "micro")), files,
-            self._parent.id if self._parent else "",
+            self._parent.id if self._parent else "", self._capture,
         )  # fmt: skip
         found.write(self.place)
         self._kept = found

@@ -15,7 +15,7 @@ from workbench.errors import MonitorError, OutcomeUnknownError
 from workbench.replay.exact.qemu import ExactQemu
 from workbench.replay.exact.quiet import refuse_unquiet
 
-__all__ = ["drop_state", "save_state", "sleeps_on_ns"]
+__all__ = ["drop_state", "run_job", "save_state", "sleeps_on_ns"]
 
 _JOB, _JOB_SECONDS = "rwb-save", 120.0
 _TIMER = b"\x05timer" + struct.pack(">II", 0, 2)
@@ -38,7 +38,7 @@ def save_state(qemu: ExactQemu, tag: str, disks: list[str]) -> None:
     """
     refuse_unquiet(qemu)
     node = _state_node(qemu)
-    _run_job(qemu, "snapshot-save", tag=tag, vmstate=node, devices=[node, *disks])
+    run_job(qemu, "snapshot-save", tag=tag, vmstate=node, devices=[node, *disks])
 
 
 def drop_state(qemu: ExactQemu, tag: str, disks: list[str]) -> None:
@@ -48,7 +48,7 @@ def drop_state(qemu: ExactQemu, tag: str, disks: list[str]) -> None:
     ------
     MonitorError, OutcomeUnknownError
     """
-    _run_job(qemu, "snapshot-delete", tag=tag, devices=[_state_node(qemu), *disks])
+    run_job(qemu, "snapshot-delete", tag=tag, devices=[_state_node(qemu), *disks])
 
 
 def _state_node(qemu: ExactQemu) -> str:
@@ -56,7 +56,16 @@ def _state_node(qemu: ExactQemu) -> str:
     return str(state["inserted"]["node-name"])
 
 
-def _run_job(qemu: ExactQemu, command: str, **arguments: Any) -> None:
+def run_job(qemu: ExactQemu, command: str, **arguments: Any) -> None:
+    """Run a command that is a job of QEMU's, to its end.
+
+    Raises
+    ------
+    MonitorError
+        With QEMU's words, if it fails.
+    OutcomeUnknownError
+        If it does not end in time.
+    """
     monitor = qemu.monitor
     monitor.execute(command, job_id=_JOB, **arguments)
     deadline = time.monotonic() + _JOB_SECONDS

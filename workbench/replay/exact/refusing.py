@@ -1,0 +1,162 @@
+"""What a machine that is recorded must not have, by name, before anything is started.
+
+A recording that cannot be replayed is worth nothing; and one may come from a stranger, and its arguments go to a QEMU
+of this host: only a few options and devices pass, and none that names a file. Refuses what is not known to be replayed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+from workbench.errors import UnsupportedError, UsageError
+
+__all__ = ["back_ends", "refuse_arguments", "refuse_disk", "refuse_model"]
+
+_TAKES_VALUE_CLOCKS = "every answer of the outside world would have to be in the log"
+_REFUSED_OPTIONS = {
+    "-accel": "record and replay count instructions, which only TCG can",
+    "-enable-kvm": "record and replay count instructions, which only TCG can",
+    "-netdev": f"a network without filter-replay is not in the log: {_TAKES_VALUE_CLOCKS}",
+    "-nic": f"a network without filter-replay is not in the log: {_TAKES_VALUE_CLOCKS}",
+    "-net": f"a network without filter-replay is not in the log: {_TAKES_VALUE_CLOCKS}",
+    "-incoming": "a state from elsewhere has no instruction count; record from the moment instead",
+    "-icount": "the workbench sets it",
+    "-drive": "a disk that is not behind blkreplay is not in the log",
+    "-blockdev": "a disk that is not behind blkreplay is not in the log",
+    "-cdrom": "a disk that is not behind blkreplay is not in the log",
+    "-hda": "a disk that is not behind blkreplay is not in the log",
+    "-chardev": "a channel that is not the recorded console is not in the log",
+    "-serial": "the recorded console is the one serial port",
+    "-monitor": "a second monitor could change what is replayed",
+    "-qmp": "a second monitor could change what is replayed",
+    "-smp": "QEMU records and replays one vCPU",
+    "-object": "objects with threads or files of the host of their own are not in the log",
+}
+_REFUSED_DEVICES = {
+    "e1000": "a network card without filter-replay is not in the log",
+    "rtl8139": "its replays crashed QEMU 7.2",
+    "ide-": "replays with IDE disks crashed QEMU 7.2",
+    "vhost-": "its back end is another process, which is not in the log",
+    "vfio-": "real hardware cannot be replayed",
+    "virtio-scsi": "its replays were not tried",
+}
+_OPTIONS = ("-device", "-global", "-rtc", "-boot", "-vga", "-watchdog-action")
+_DEVICES = (
+    "VGA", "pvpanic", "i6300esb", "isa-debug-exit", "pci-bridge", "pcie-root-port", "qemu-xhci", "piix3-usb-uhci",
+    "usb-kbd", "usb-tablet", "virtio-balloon-pci", "virtio-net-pci", "virtio-rng-pci", "virtio-serial-pci",
+    "virtserialport",
+)  # fmt: skip
+_DISKS = ("virtio-blk-pci",)
+_OUTSIDE = {"file", "romfile", "drive", "chardev", "rng", "netdev", "memdev", "iothread", "rootdir", "splash", "driver"}
+"""Properties that name something outside of the machine, or another device than the one that was looked at."""
+_VALUE = re.compile(r"[A-Za-z0-9_.,=:+-]{1,200}")
+_QUIET = re.compile(r"quiet[0-9]{1,3}")
+"""Back ends that we make: a channel that takes everything and says nothing, random numbers that are in the log."""
+_NEEDED = {"virtserialport": "chardev", "virtio-rng-pci": "rng"}
+_MACHINE = re.compile(r"[A-Za-z0-9_.+-]{1,64}(,(acpi|hpet|smm|usb|vmport)=(on|off|auto))*")
+_CPU = re.compile(r"[A-Za-z0-9_.+-]{1,64}(,[+-]?[a-z0-9_.-]{1,32}(=[a-z0-9_.-]{1,32})?)*")
+
+
+def refuse_model(machine: str, cpu: str) -> None:
+    """Refuse what is no machine type or CPU model with plain features.
+
+    Raises
+    ------
+    UsageError
+    """
+    for word, form in ((machine, _MACHINE), (cpu, _CPU)):
+        if not form.fullmatch(word):
+            raise UsageError("not a machine type or CPU model", found=word, cure="Give QEMU's name of it.")
+
+
+def refuse_disk(words: str) -> None:
+    """Refuse a disk that could not be recorded.
+
+    Raises
+    ------
+    UnsupportedError
+    """
+    device = words.partition(",")[0]
+    if device not in _DISKS or not _VALUE.fullmatch(words):
+        why = next((why for name, why in _REFUSED_DEVICES.items() if device.startswith(name)), "it was not tried")
+        raise UnsupportedError(
+            f"the disk {words} is in the way: {why}", cure=f"Record without it; there is {', '.join(_DISKS)}."
+        )
+    _refuse_properties("-device", words)
+
+
+def back_ends(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of the back ends that devices name: `refuse_arguments` let no others pass."""
+    words: list[str] = []
+    for device in arguments[1::2]:
+        for name, value in _properties(device):
+            if _QUIET.fullmatch(value) and name == "chardev":
+                words += ["-chardev", f"null,id={value}"]
+            elif _QUIET.fullmatch(value) and name == "rng":
+                words += ["-object", f"rng-builtin,id={value}"]
+    return words
+
+
+def _properties(words: str) -> Iterator[tuple[str, str]]:
+    for each in words.split(","):
+        name, _, value = each.partition("=")
+        yield name.rpartition(".")[2], value
+
+
+def refuse_arguments(arguments: Sequence[str]) -> None:
+    """Refuse QEMU arguments that QEMU could not replay, and those that are not known to be harmless.
+
+    A recording may come from a stranger, and its arguments go to a QEMU of this host: only a few options and devices
+    pass, and none that names a file.
+
+    Raises
+    ------
+    UnsupportedError
+        Naming the option or device and why.
+    """
+    words = [each.replace("--", "-", 1) if each.startswith("--") else each for each in arguments]
+    for option, value in zip_longest(words[::2], words[1::2], fillvalue=""):
+        if why := _REFUSED_OPTIONS.get(option):
+            raise UnsupportedError(f"{option} is in the way: {why}", cure="Record without it.")
+        if option not in _OPTIONS or not _VALUE.fullmatch(value):
+            raise UnsupportedError(
+                f"{option} {value} is in the way: it is not known to be replayed, or names a file",
+                cure=f"Record without it; there are {', '.join(_OPTIONS)}.",
+            )
+        if option == "-device":
+            _refuse_device(value)
+        _refuse_properties(option, value)
+
+
+def _refuse_device(words: str) -> None:
+    device = words.partition(",")[0].removeprefix("driver=")
+    for name, why in _REFUSED_DEVICES.items():
+        if device.startswith(name):
+            raise UnsupportedError(f"the device {device} is in the way: {why}", cure="Record without it.")
+    if device not in _DEVICES:
+        raise UnsupportedError(
+            f"the device {device} is in the way: it is not known to be replayed",
+            cure=f"Record without it; there are {', '.join(_DEVICES)}.",
+        )
+    properties = dict(_properties(words))
+    if device == "virtio-net-pci" and properties.get("tx") != "timer":
+        raise UnsupportedError(
+            f"the device {device} is in the way: it sends at an instant that is not in the log",
+            cure="Give it tx=timer.",
+        )
+    needed = _NEEDED.get(device)
+    if needed and not _QUIET.fullmatch(properties.get(needed, "")):
+        raise UnsupportedError(
+            f"the device {device} is in the way: what is behind it is not in the log", cure=f"Give it {needed}=quiet0."
+        )
+
+
+def _refuse_properties(option: str, words: str) -> None:
+    ours = _NEEDED.get(words.partition(",")[0])
+    for name, value in _properties(words):
+        if name in _OUTSIDE and not (name == ours and _QUIET.fullmatch(value)):
+            raise UnsupportedError(
+                f"{option} {words} is in the way: {name} reaches out of it", cure="Record without it."
+            )
