@@ -66,6 +66,10 @@ def clone_xml(
         If the guest has a device whose state a capture does not hold.
     """
     root = ET.fromstring(xml)
+    if root.find("devices") is None:
+        raise UnsupportedError(
+            "the moment is of no guest of libvirt's", cure="Go on from the recording that it is of, by its end."
+        )
     drop_ours(root)
     _refuse_outside(root)
     _refuse_strange(root, emulators)

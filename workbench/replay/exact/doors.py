@@ -213,9 +213,11 @@ class ExactOfCase:
         from workbench.replay.exact.machine import Machine
         from workbench.replay.exact.recording import Recorder
 
-        if sum(each is not None for each in (after, moment, kernel)) > 1 or (moment is not None and (disk or machine)):
+        goes_on = [each for each in (after, moment) if each is not None]
+        if len(goes_on) > 1 or (goes_on and any(each is not None for each in (machine, kernel, initrd, disk))):
             raise UsageError(
-                "a recording has one beginning", cure="Name a kernel with its disk, a recording (after), or a moment."
+                "a recording has one beginning",
+                cure="Name a kernel with machine and disk, or a recording (after) or a moment, which have their own.",
             )
         if moment is not None:
             return self._record_moment(moment)

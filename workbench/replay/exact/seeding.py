@@ -46,10 +46,8 @@ def machine_of_moment(hypervisor: Hypervisor, store: CaseStore, view: CaptureVie
     GuestError, StoreError
     """
     names = [each.spec.name for each in view.record.regions]
-    if XML not in names or _MAIN not in names:
-        raise UnsupportedError(
-            "this moment is of no guest of libvirt's on a PC", found=names, cure="Go on from a recording by its end."
-        )
+    if _MAIN not in names:
+        raise UnsupportedError("the moment is of no PC whose memory is in one piece", found=names)
     disks = [each.removeprefix("disk:") for each in names if each.startswith("disk:")]
     xml = clone_xml(
         view.region(XML).open().read().decode(),
@@ -104,7 +102,8 @@ def _load_devices(qemu: ExactQemu, stream: bytes, path: Path) -> None:
         run_job(qemu, "snapshot-load", tag=SNAPSHOT_TAG, vmstate=_NODE, devices=[_NODE])
     except MonitorError as error:
         raise GuestError(
-            f"QEMU refuses the moment's devices: {qemu.said() or error.message}", cure="Boot the moment's disk (disk=)."
+            f"QEMU refuses the moment's devices: {(qemu.said() or error.message).splitlines()[-1]}",
+            cure="Boot the moment's disk (disk=).",
         ) from error
     qemu.monitor.execute("blockdev-del", node_name=_NODE)
     path.unlink()
