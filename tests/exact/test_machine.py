@@ -15,10 +15,21 @@ from workbench.errors import UnsupportedError, UsageError
         (Machine(arguments=("-smp", "2")), "-smp is in the way"),
         (Machine(arguments=("-nic", "user")), "-nic is in the way"),
         (Machine(arguments=("--netdev", "user,id=n")), "-netdev is in the way"),
-        (Machine(arguments=("-device", "virtio-net-pci")), "virtio-net-pci is in the way"),
+        (Machine(arguments=("-device", "virtio-net-pci")), "virtio-net-pci is in the way: it sends at an instant"),
+        (
+            Machine(arguments=("-device", "virtserialport,chardev=console")),
+            "virtserialport is in the way: what is behind",
+        ),
+        (Machine(arguments=("-device", "usb-tablet,chardev=quiet0")), "chardev reaches out of it"),
+        (Machine(disk="ide-hd"), "the disk ide-hd is in the way: replays with IDE disks crashed"),
+        (Machine(disk="virtio-blk-pci,iothread=io"), "iothread reaches out of it"),
+        (Machine(disk="virtio-blk-pci,drive=state"), "drive reaches out of it"),
         (Machine(arguments=("-accel", "kvm")), "-accel is in the way: .* TCG"),
         (Machine(arguments=("-enable-kvm",)), "-enable-kvm is in the way: .* TCG"),
-        (Machine(arguments=("-device", "virtio-rng-pci")), "virtio-rng-pci is in the way: it draws random numbers"),
+        (
+            Machine(arguments=("-device", "virtio-rng-pci")),
+            "virtio-rng-pci is in the way: what is behind it is not in the log",
+        ),
         (Machine(arguments=("-drive", "file=/dev/sda")), "-drive is in the way: .* blkreplay"),
         (Machine(arguments=("-rtc", "base=utc", "-incoming", "defer")), "-incoming is in the way"),
         (Machine(arguments=("-device", "qemu-xhci", "-device", "usb-host")), "usb-host is in the way"),
@@ -56,10 +67,13 @@ def test_what_names_a_file_of_the_host_is_refused(arguments: tuple[str, ...]) ->
 
 def test_devices_that_are_known_to_replay_pass() -> None:
     Machine(arguments=("-device", "VGA,vgamem_mb=8", "-rtc", "base=utc")).check()
+    Machine(machine="pc-i440fx-7.2,usb=off,hpet=off", cpu="qemu64,-sse3,xlevel=2").check()
+    Machine(arguments=("-device", "virtio-rng-pci,rng=quiet0", "-device", "virtio-net-pci,tx=timer")).check()
 
 
 @pytest.mark.parametrize(
-    "machine", [Machine(memory_mib=1), Machine(shift=11), Machine(machine="pc,x=y"), Machine(cpu="")]
+    "machine",
+    [Machine(memory_mib=1), Machine(shift=11), Machine(machine="pc,x=y"), Machine(cpu=""), Machine(cpu="x,y z")],
 )
 def test_numbers_and_names_out_of_range_are_wrong_requests(machine: Machine) -> None:
     with pytest.raises(UsageError):

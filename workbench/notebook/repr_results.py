@@ -144,11 +144,17 @@ def exact_html(recording: Any) -> str:
         ("recorded", f"{when(found.time_ns)} by QEMU {found.qemu}"),
         ("instructions", f"{found.begins:,} to {found.icount:,}"),
         ("memory at the end", found.ram_digest[:SHORT]),
-        ("goes on from", found.parent[:8] or "a boot"),
+        ("begins", _beginning(found)),
     ]
     points = [(found.begins, "begins", f"{found.begins:,}"), (found.icount, "ends", f"{found.icount:,}")]
     shown = table(rows) + as_image(axis_picture(points), f"{found.icount - found.begins:,} instructions")
     return titled(f"Exact recording {recording.id[:8]}", shown + said(recording.console[-1000:], "end of the console"))
+
+
+def _beginning(found: Any) -> str:
+    if found.capture:
+        return f"at capture {found.capture[:SHORT]}"
+    return f"where {found.parent[:8]} ends" if found.parent else "with a boot"
 
 
 def outcome_html(outcome: Any) -> str:
