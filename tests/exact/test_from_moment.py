@@ -141,6 +141,7 @@ SOUND = "<sound model='ich6'/>"
         (DemoSpec("scsi", disk_bus="scsi"), "", "scsi-hd.* is in the way"),
         (DemoSpec("disks", extra_disks=1), "", "a second disk is in the way"),
         (DemoSpec("kvm"), "", "-accel kvm is in the way"),
+        (DemoSpec("firmware"), "", "-machine pflash0=file is in the way"),
         (DemoSpec("card"), CARD, "e1000 is in the way: a network card without filter-replay"),
         (DemoSpec("cd"), CD, "ide-cd is in the way: replays with IDE disks"),
         (DemoSpec("port"), PORT, "isa-serial is in the way"),
@@ -155,6 +156,8 @@ def test_what_is_in_the_way_is_named(
     native = past.guest.connection.domainXMLToNative("qemu-argv", xml)
     if spec.name == "kvm":  # which this host cannot do, and libvirt therefore does not write
         native = native.replace("-accel tcg", "-accel kvm")
+    elif spec.name == "firmware":  # which this host has no files of
+        native = native.replace("usb=off,", "usb=off,pflash0=file,")
     with pytest.raises(UnsupportedError, match=named):
         machine_of(native, spec.name, spec.memory_mib)
 

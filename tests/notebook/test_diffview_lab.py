@@ -15,13 +15,11 @@ sys.path.insert(0, os.path.dirname(__file__))
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import requests_of
+from browser import requests_of, until
 from lab import Notebook, wear
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
 
 DATASET = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
 VIEW = """from workbench.case import Case
@@ -49,8 +47,7 @@ class Page:
         self.browser, self.notebook = browser, notebook
 
     def until(self, check: Any) -> None:
-        gone = [StaleElementReferenceException]
-        WebDriverWait(self.browser, 60, poll_frequency=0.1, ignored_exceptions=gone).until(lambda _: check())
+        until(self.browser, check)
 
     def seen(self, selector: str) -> list[WebElement]:
         script = "return [...document.querySelectorAll(arguments[0])].filter((each) => each.offsetParent)"

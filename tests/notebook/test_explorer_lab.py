@@ -16,11 +16,10 @@ sys.path.insert(0, os.path.dirname(__file__))
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import requests_of
+from browser import requests_of, until
 from lab import Notebook
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 DATASET = Path(__file__).parents[2] / "datasets" / "intrusion"
 CODE = """from workbench.case import Case
@@ -55,7 +54,7 @@ class Page:
         self.browser, self.notebook = browser, notebook
 
     def until(self, check: Any) -> None:
-        WebDriverWait(self.browser, 30, poll_frequency=0.05).until(lambda _: check())
+        until(self.browser, check)
 
     def rows(self) -> list[list[str]]:
         found: list[list[str]] = self.browser.execute_script(ROWS)

@@ -16,10 +16,9 @@ sys.path.insert(0, os.path.dirname(__file__))
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import opened
+from browser import opened, until
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 from small import HOSTILE, inert
 from test_rammap import GIB, pages, ranges
 
@@ -73,7 +72,7 @@ class Shown:
         self.browser.find_element(By.CSS_SELECTOR, f'[data-action="{action}"]').click()
 
     def until(self, check: Any) -> None:
-        WebDriverWait(self.browser, 10, poll_frequency=0.02).until(lambda _: check())
+        until(self.browser, check)
 
 
 @contextmanager

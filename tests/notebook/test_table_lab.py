@@ -14,11 +14,10 @@ sys.path.insert(0, os.path.dirname(__file__))
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import requests_of
+from browser import requests_of, until
 from lab import Notebook
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 CODE = f"""import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
 import pandas as pd
@@ -54,7 +53,7 @@ class Grid:
         self.box = browser.find_element(By.CSS_SELECTOR, ".wb-grid-box")
 
     def until(self, check: Any) -> None:
-        WebDriverWait(self.browser, 15, poll_frequency=0.05).until(lambda _: check())
+        until(self.browser, check)
 
     def cells(self) -> list[list[str]]:
         script = (

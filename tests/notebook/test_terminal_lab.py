@@ -14,11 +14,10 @@ sys.path.insert(0, os.path.dirname(__file__))
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import requests_of
+from browser import requests_of, until
 from lab import Notebook
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 CODE = f"""import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
 from IPython.display import display
@@ -45,7 +44,7 @@ class Shown:
         self.until(lambda: any("root@demo" in row for row in self.rows()))
 
     def until(self, check: Any) -> None:
-        WebDriverWait(self.browser, 15, poll_frequency=0.05).until(lambda _: check())
+        until(self.browser, check)
 
     def rows(self) -> list[str]:
         script = "return [...document.querySelectorAll('.wb-terminal .wb-row')].map((row) => row.textContent)"
@@ -128,13 +127,12 @@ def test_panels_in_both_themes(browser: Chrome, address: str, place: Path, theme
     notebook = Notebook(browser, address, place, f"panels-{name}.ipynb", PARTS.format(path=str(place / f"case-{name}")))
     browser.execute_script("jupyterapp.commands.execute('apputils:change-theme', { theme: arguments[0] })", theme)
     notebook.run()
-    until = WebDriverWait(browser, 15, poll_frequency=0.05).until
     light = str(theme.endswith("Light")).lower()
-    until(lambda it: it.execute_script("return document.body.dataset.jpThemeLight") == light)
-    until(lambda it: "Rewind of demo" in it.find_element(By.CSS_SELECTOR, ".jp-OutputArea").text)
+    until(browser, lambda: browser.execute_script("return document.body.dataset.jpThemeLight") == light)
+    until(browser, lambda: "Rewind of demo" in browser.find_element(By.CSS_SELECTOR, ".jp-OutputArea").text)
     field = browser.find_element(By.CSS_SELECTOR, 'input[placeholder="type the guest\'s name"]')
     assert notebook.ask("print(button.go.disabled)") == "True"
     field.send_keys("demo")
-    until(lambda _: notebook.ask("print(button.go.disabled)") == "False")
+    until(browser, lambda: notebook.ask("print(button.go.disabled)") == "False")
     keep(browser, f"panels-{name}")
     assert axe(browser, ".jp-OutputArea") == []

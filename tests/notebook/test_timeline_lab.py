@@ -10,11 +10,10 @@ import pytest
 pytest.importorskip("selenium")
 
 from axe import keep
-from browser import requests_of
+from browser import requests_of, until
 from lab import Notebook
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 from small import NOON, Forked
 
 HERE = Path(__file__).parent
@@ -28,10 +27,6 @@ from small import Large
 from workbench.notebook.timeline import Timeline
 timeline = Timeline(Large({captures}))
 timeline"""
-
-
-def until(browser: Chrome, check: object) -> None:
-    WebDriverWait(browser, 15, poll_frequency=0.05).until(lambda _: check())  # type: ignore[operator]
 
 
 def test_page_and_kernel_are_one(browser: Chrome, address: str, place: Path) -> None:

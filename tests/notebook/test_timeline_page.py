@@ -14,10 +14,9 @@ import pytest
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import opened
+from browser import opened, until
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 from small import HOSTILE, MARKUP, NOON, Forked, Large
 
 from workbench.case import Case
@@ -43,7 +42,7 @@ class Shown:
         self.browser.execute_script("window.model.set(arguments[0], arguments[1])", trait, value)
 
     def until(self, check: Any) -> None:
-        WebDriverWait(self.browser, 10, poll_frequency=0.02).until(lambda _: check())
+        until(self.browser, check)
 
     def press(self, *keys: str) -> None:
         self.canvas.send_keys(*keys)

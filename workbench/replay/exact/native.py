@@ -16,6 +16,7 @@ from typing import Any
 
 from workbench.errors import FormatError, UnsupportedError
 from workbench.replay.exact.machine import A_DISK, Machine
+from workbench.replay.exact.refusing import refuse_features
 
 __all__ = ["machine_of"]
 
@@ -28,7 +29,7 @@ of memory, which is compared."""
 _FLAGS = {"-S", "-no-user-config", "-nodefaults", "-no-shutdown", "-no-reboot"}
 _FEATURES = {"-no-acpi": "acpi=off", "-no-hpet": "hpet=off"}
 _KEPT = {"-rtc", "-watchdog-action"}
-_HOSTS_FEATURES = ("dump-guest-core", "memory-backend", "kernel_irqchip", "graphics", "accel")
+_HOSTS_FEATURES = ("dump-guest-core", "memory-backend", "kernel_irqchip", "graphics")
 """Properties of a machine that its guest does not see, or that say where memory comes from."""
 
 
@@ -93,6 +94,7 @@ def _take(found: _Found, option: str, value: str) -> None:
     if option == "-machine":
         found.machine, *features = value.split(",")
         found.features += [each for each in features if each.partition("=")[0] not in _HOSTS_FEATURES]
+        refuse_features(found.features)
     elif option == "-cpu":
         found.cpu = value
     elif option == "-device":

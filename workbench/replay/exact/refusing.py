@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 from workbench.errors import UnsupportedError, UsageError
 
-__all__ = ["back_ends", "refuse_arguments", "refuse_disk", "refuse_model"]
+__all__ = ["back_ends", "refuse_arguments", "refuse_disk", "refuse_features", "refuse_model"]
 
 _TAKES_VALUE_CLOCKS = "every answer of the outside world would have to be in the log"
 _REFUSED_OPTIONS = {
@@ -55,7 +55,8 @@ _VALUE = re.compile(r"[A-Za-z0-9_.,=:+-]{1,200}")
 _QUIET = re.compile(r"quiet[0-9]{1,3}")
 """Back ends that we make: a channel that takes everything and says nothing, random numbers that are in the log."""
 _NEEDED = {"virtserialport": "chardev", "virtio-rng-pci": "rng"}
-_MACHINE = re.compile(r"[A-Za-z0-9_.+-]{1,64}(,(acpi|hpet|smm|usb|vmport)=(on|off|auto))*")
+_FEATURE = re.compile("(acpi|hpet|smm|usb|vmport)=(on|off|auto)")
+_MACHINE = re.compile(rf"[A-Za-z0-9_.+-]{{1,64}}(,{_FEATURE.pattern})*")
 _CPU = re.compile(r"[A-Za-z0-9_.+-]{1,64}(,[+-]?[a-z0-9_.-]{1,32}(=[a-z0-9_.-]{1,32})?)*")
 
 
@@ -69,6 +70,18 @@ def refuse_model(machine: str, cpu: str) -> None:
     for word, form in ((machine, _MACHINE), (cpu, _CPU)):
         if not form.fullmatch(word):
             raise UsageError("not a machine type or CPU model", found=word, cure="Give QEMU's name of it.")
+
+
+def refuse_features(features: Sequence[str]) -> None:
+    """Refuse what a machine type is told beside its name, where it is not known to be replayed, as firmware in a file.
+
+    Raises
+    ------
+    UnsupportedError
+    """
+    for each in features:
+        if not _FEATURE.fullmatch(each):
+            raise UnsupportedError(f"-machine {each} is in the way: it is not known to be replayed")
 
 
 def refuse_disk(words: str) -> None:
