@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from workbench.model import CLUSTER, PAGE, CaptureMode, CaptureRecord, GuestId, 
 from workbench.replay.exact import images
 from workbench.replay.exact.content import open_memory
 from workbench.replay.exact.replaying import Replay
+from workbench.replay.exact.scratch import Scratch
 from workbench.store import CaseStore, Transaction
 
 __all__ = ["keep_capture", "keep_disk"]
@@ -61,10 +61,10 @@ def keep_capture(store: CaseStore, replay: Replay, reason: str = "") -> CaptureR
     with (
         store.writer(guest) as writer,
         open_memory(replay.qemu) as (memory, reader),
-        tempfile.TemporaryDirectory(prefix="rwb-exact-disk-") as place,
+        Scratch() as beside,
     ):
         writer.move_to(parent.id if parent else None)
-        disk = _flat_disk(replay, Path(place))
+        disk = _flat_disk(replay, beside.path)
         with writer.begin(_specs(memory, disk)) as transaction:
             clusters = _put(transaction, memory, reader, disk)
             devices, why = _device_state(replay)
@@ -88,8 +88,8 @@ def keep_disk(store: CaseStore, replay: Replay) -> CaptureRecord:
     found = replay.description
     guest = GuestId(found.id)
     store.add_guest(guest, found.machine.name)
-    with store.writer(guest) as writer, tempfile.TemporaryDirectory(prefix="rwb-exact-disk-") as place:
-        disk = _flat_disk(replay, Path(place))
+    with store.writer(guest) as writer, Scratch() as beside:
+        disk = _flat_disk(replay, beside.path)
         if disk is None:
             raise UsageError("the recording has no disk", recording=found.id, cure="Record a machine with a disk.")
         writer.move_to(None)  # so what is a hole is zeros

@@ -8,8 +8,6 @@ removed. A wait that is over its limit is a result: the replay hung, and where i
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from workbench.replay.exact.description import Description
 from workbench.replay.exact.machine import comma_twice, qemu_arguments
 from workbench.replay.exact.qemu import ExactQemu
 from workbench.replay.exact.quiet import refuse_unquiet
+from workbench.replay.exact.scratch import Scratch
 from workbench.replay.exact.states import save_state
 from workbench.replay.exact.waypoints import Waypoint, nearest
 
@@ -104,11 +103,12 @@ class Replay:
         if not verified:
             self.description.verify(place)
         self.begun: Waypoint | None = nearest(place, near, self.description)
-        self.run = Path(tempfile.mkdtemp(prefix="rwb-exact-"))
+        self._scratch = Scratch()
+        self.run = self._scratch.path
         try:
             self.qemu = self._start(debugger)
         except BaseException:
-            shutil.rmtree(self.run, ignore_errors=True)
+            self._scratch.close()
             raise
         if timeout is not None:
             self.qemu.monitor.limit = min(self.qemu.monitor.limit, max(_LOOK, timeout))
@@ -226,7 +226,7 @@ class Replay:
     def close(self) -> None:
         """End its QEMU and remove its files."""
         self.qemu.close()
-        shutil.rmtree(self.run, ignore_errors=True)
+        self._scratch.close()
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,6 @@ and in a case of its own that is gone afterwards. Refuses recordings without a d
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from workbench.replay.exact.keeping import keep_disk
 from workbench.replay.exact.narrowing import narrow
 from workbench.replay.exact.quiet import disk_is_quiet
 from workbench.replay.exact.replaying import Replay
+from workbench.replay.exact.scratch import Scratch
 
 __all__ = ["FileState", "FileWrite", "MakeCase", "find_last_write_of_file"]
 
@@ -155,6 +155,6 @@ def find_last_write_of_file(
     """
     if not Description.read(place).disk:
         raise UsageError("the recording has no disk", recording=place.name, cure="Record a machine with a disk.")
-    with tempfile.TemporaryDirectory(prefix="rwb-exact-case-") as beside, make_case(Path(beside) / "case") as case:
+    with Scratch() as beside, make_case(beside.path / "case") as case:
         span = narrow(place, _Look(case, path), before=before, resolution=resolution, progress=progress)
     return FileWrite(path, span.after, span.by, span.was, span.value, span.replays)
