@@ -69,6 +69,9 @@ def test_devices_that_are_known_to_replay_pass() -> None:
     Machine(arguments=("-device", "VGA,vgamem_mb=8", "-rtc", "base=utc")).check()
     Machine(machine="pc-i440fx-7.2,usb=off,hpet=off", cpu="qemu64,-sse3,xlevel=2").check()
     Machine(arguments=("-device", "virtio-rng-pci,rng=quiet0", "-device", "virtio-net-pci,tx=timer")).check()
+    Machine(
+        arguments=("-device", "virtconsole,chardev=quiet0", "-device", "cirrus-vga", "-device", "usb-tablet")
+    ).check()
 
 
 @pytest.mark.parametrize(
