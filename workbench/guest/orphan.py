@@ -49,7 +49,7 @@ def resume_orphan(uuid: str) -> None:
             monitor.greet(_GREETING)
             if monitor.execute("query-status", limit=_GREETING)["status"] == "paused":
                 monitor.execute("cont", limit=_GREETING)
-        except (OSError, GuestError) as error:
+        except (OSError, GuestError, KeyError, TypeError) as error:  # the last two: an answer that is none
             raise HypervisorLostError(
                 "libvirt is gone, and the guest's monitor does not answer", uuid=uuid, path=path,
                 cure="Start libvirtd.",
@@ -75,7 +75,7 @@ def _monitor_path(pid: int, uuid: str) -> str:
         If there is none, as where somebody else than libvirt started it.
     """
     process = Path(f"/proc/{pid}")
-    with contextlib.suppress(OSError, StopIteration, ValueError):
+    with contextlib.suppress(OSError, KeyError, StopIteration, ValueError):
         words = (process / "cmdline").read_bytes().split(b"\0")
         options = dict(
             each.split(b"=", 1)

@@ -99,7 +99,10 @@ class SocketMonitor:
             with contextlib.suppress(TimeoutError):
                 self._take(what)
         line, _, self._buffer = self._buffer.partition(b"\n")
-        reply = json.loads(line)
+        try:
+            reply = json.loads(line)
+        except (ValueError, RecursionError):
+            reply = None
         if not isinstance(reply, dict):
             raise OutcomeUnknownError(f"{self._name}: an answer that is none", command=what)
         return reply
