@@ -9,17 +9,16 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from workbench.bench.browser import chromium, forget, requests_of
+from workbench.bench.browser import chromium, forget, requests_of, until
 
 __all__ = ["PAGE", "chromium", "forget", "opened", "page_of", "requests_of", "served", "until"]
 
-T = TypeVar("T")
 PAGE = (Path(__file__).parent / "page.html").read_text()
 BINARY = ("columns", "fresh")
 JUPYTER = {
@@ -28,16 +27,6 @@ JUPYTER = {
     "dark": "--jp-layout-color1:#111;--jp-layout-color2:#212121;--jp-layout-color3:#424242;--jp-ui-font-color1:#fff;"
     "--jp-ui-font-color2:#bdbdbd;--jp-border-color2:#616161;--jp-brand-color1:#2196f3;background:#111",
 }
-
-
-def until(browser: Any, check: Callable[[], T], patience: float = 60) -> T:
-    """Wait until `check` gives something true; what is not on the page yet, or is drawn anew just now, is not."""
-    from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    not_yet = (NoSuchElementException, StaleElementReferenceException, IndexError)
-    waiting = WebDriverWait(browser, patience, poll_frequency=0.05, ignored_exceptions=not_yet)
-    return waiting.until(lambda _: check())
 
 
 def page_of(widget: Any, theme: str = "light") -> dict[str, tuple[str, str]]:

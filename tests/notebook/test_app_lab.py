@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import requests_of
-from lab import Notebook, until, wear
+from browser import requests_of, until
+from lab import Notebook, wear
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
@@ -33,13 +33,13 @@ def test_the_open_tab_follows_the_timeline(browser: Chrome, address: str, place:
     canvas.send_keys(Keys.END, Keys.ARROW_LEFT)
     until(
         browser,
-        lambda: notebook.ask("print(shown.panes['Explorer'].widget.moment.id == shown.timeline.selected)"),
-        "True",
+        lambda: notebook.ask("print(shown.panes['Explorer'].widget.moment.id == shown.timeline.selected)") == "True",
+        20,
     )
     ids = notebook.ask("print(*case.timeline()['id'][-2:])").split()
     assert notebook.ask("print(shown.timeline.selected)") == ids[0]
     rows = "return document.querySelectorAll('.wb-grid-row').length"
-    until(browser, lambda: browser.execute_script(rows) > 3, True, 120)
+    until(browser, lambda: browser.execute_script(rows) > 3, 120)
     assert notebook.ask("print([pane.widget is None for pane in shown.panes.values()][1:] == [True] * 5)") == "True"
 
     for theme in ("Light", "Dark"):

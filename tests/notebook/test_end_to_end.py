@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("selenium")
 
 from axe import keep
-from browser import requests_of
-from lab import Notebook, until
+from browser import requests_of, until
+from lab import Notebook
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 
@@ -38,7 +38,7 @@ class Page:
 
     def wait(self, selector: str, text: str = "", timeout: float = 60) -> Any:
         """The first of them, once it is there."""
-        until(self.browser, lambda: bool(self.seen(selector, text)), True, timeout)
+        until(self.browser, lambda: self.seen(selector, text), timeout)
         return self.seen(selector, text)[0]
 
     def told(self, code: str) -> str:
@@ -67,7 +67,7 @@ def test_one_sitting(browser: Chrome, address: str, place: Path, live: Case) -> 
 
     # Run all.
     notebook.run()
-    until(browser, lambda: page.told("'files' in globals()"), "True", 120)
+    until(browser, lambda: page.told("'files' in globals()") == "True", 120)
     errors = browser.find_elements(By.CSS_SELECTOR, '[data-mime-type="application/vnd.jupyter.stderr"]')
     assert [each.text for each in errors] == []
 
@@ -82,11 +82,11 @@ def test_one_sitting(browser: Chrome, address: str, place: Path, live: Case) -> 
     newest, chosen = page.told("shown.timeline.newest()"), page.told("shown.timeline.selected")
     assert len(chosen) == 64
     assert chosen != newest
-    until(browser, lambda: page.told("shown.panes['Explorer'].widget.moment.id"), chosen)
+    until(browser, lambda: page.told("shown.panes['Explorer'].widget.moment.id") == chosen, 20)
 
     # Open a process.
     notebook.ask("shown.timeline.select('alert-backdoor')")
-    until(browser, lambda: page.told("shown.panes['Explorer'].widget.wait(60)"), "True", 90)
+    until(browser, lambda: page.told("shown.panes['Explorer'].widget.wait(60)") == "True", 90)
     page.wait(".wb-grid-row", "busybox-update").click()
     ActionChains(browser).send_keys(Keys.ENTER).perform()
     page.wait(".wb-grid-row", "/tmp/.hidden/busybox-update")
@@ -107,7 +107,7 @@ def test_one_sitting(browser: Chrome, address: str, place: Path, live: Case) -> 
         f"{code}from workbench.notebook import CloneConsole\nconsole = CloneConsole(live.moment())\nconsole"
     )
     page.wait("button", "Start").click()
-    until(browser, lambda: page.told("console.work.wait(60) and console.clone is not None"), "True", 180)
+    until(browser, lambda: page.told("console.work.wait(60) and console.clone is not None") == "True", 180)
     keys = page.browser.find_elements(By.CSS_SELECTOR, ".wb-keys")[-1]
     keys.send_keys("uptime", Keys.ENTER)
     page.wait(".wb-row", "load average", 60)

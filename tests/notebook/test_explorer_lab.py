@@ -17,7 +17,7 @@ pytest.importorskip("selenium")
 
 from axe import axe, keep
 from browser import requests_of, until
-from lab import Notebook
+from lab import Notebook, wear
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
@@ -40,8 +40,6 @@ URL.createObjectURL = (blob) => {
   return make(blob);
 };
 HTMLAnchorElement.prototype.click = function () { window.saved = this.download; };"""
-THEME = "jupyterapp.commands.execute('apputils:change-theme', { theme: arguments[0] })"
-LIGHT = "return document.body.dataset.jpThemeLight"
 CHOSEN = "return Boolean(arguments[0].querySelector('[aria-selected=true]'))"
 LARGE = """data = b"rewind " * ((10 << 20) // 7 + 1)
 widget.preview.show("/large", [], 10 << 20, lambda at, length: data[:10 << 20][at:at + length], b"\\0" + data[1:100])"""
@@ -76,9 +74,7 @@ class Page:
     def themes(self, name: str) -> None:
         """Look at it in the dark and in the light, which stays."""
         for theme in ("Dark", "Light"):
-            self.browser.execute_script(THEME, f"JupyterLab {theme}")
-            light = str(theme == "Light").lower()
-            self.until(lambda light=light: self.browser.execute_script(LIGHT) == light)
+            wear(self.browser, theme)
             self.until(lambda: not self.browser.find_elements(By.ID, "jupyterlab-splash"))
             keep(self.browser, f"{name}-{theme.lower()}")
             assert axe(self.browser, ".jp-OutputArea-output") == []

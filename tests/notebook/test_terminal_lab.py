@@ -15,7 +15,7 @@ pytest.importorskip("selenium")
 
 from axe import axe, keep
 from browser import requests_of, until
-from lab import Notebook
+from lab import Notebook, wear
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 
@@ -121,14 +121,12 @@ button.work.wait(20)
 display(console, panel, button)"""
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
 def test_panels_in_both_themes(browser: Chrome, address: str, place: Path, theme: str) -> None:
-    name = theme[11:].lower()
+    name = theme.lower()
     notebook = Notebook(browser, address, place, f"panels-{name}.ipynb", PARTS.format(path=str(place / f"case-{name}")))
-    browser.execute_script("jupyterapp.commands.execute('apputils:change-theme', { theme: arguments[0] })", theme)
+    wear(browser, theme)
     notebook.run()
-    light = str(theme.endswith("Light")).lower()
-    until(browser, lambda: browser.execute_script("return document.body.dataset.jpThemeLight") == light)
     until(browser, lambda: "Rewind of demo" in browser.find_element(By.CSS_SELECTOR, ".jp-OutputArea").text)
     field = browser.find_element(By.CSS_SELECTOR, 'input[placeholder="type the guest\'s name"]')
     assert notebook.ask("print(button.go.disabled)") == "True"

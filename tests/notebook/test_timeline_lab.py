@@ -11,7 +11,7 @@ pytest.importorskip("selenium")
 
 from axe import keep
 from browser import requests_of, until
-from lab import Notebook
+from lab import Notebook, wear
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from small import NOON, Forked
@@ -69,12 +69,9 @@ def test_page_and_kernel_are_one(browser: Chrome, address: str, place: Path) -> 
     root = browser.find_element(By.CSS_SELECTOR, ".wb-timeline")
     assert browser.execute_script("return arguments[0].scrollWidth - arguments[0].clientWidth", root) <= 0
 
-    for theme in ("JupyterLab Light", "JupyterLab Dark"):
-        browser.execute_script("jupyterapp.commands.execute('apputils:change-theme', { theme: arguments[0] })", theme)
-        light = str(theme.endswith("Light")).lower()
-        until(browser, lambda light=light: browser.execute_script("return document.body.dataset.jpThemeLight") == light)
-        time.sleep(0.5)  # its style sheet comes after the attribute
-        keep(browser, f"timeline-lab-{theme[11:].lower()}")
+    for theme in ("Light", "Dark"):
+        wear(browser, theme)
+        keep(browser, f"timeline-lab-{theme.lower()}")
     outside = [each for each in requests_of(browser) if not each.startswith((address, "data:", "blob:", "about:"))]
     assert outside == []
 

@@ -6,14 +6,20 @@ Tests of the notebook use it too. Refuses to resolve any name but 127.0.0.1.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.wait import WebDriverWait
 
-__all__ = ["chromium", "forget", "requests_of"]
+__all__ = ["chromium", "forget", "requests_of", "until"]
+
+T = TypeVar("T")
+_NOT_YET = (NoSuchElementException, StaleElementReferenceException, IndexError)
 
 
 @contextmanager
@@ -48,3 +54,9 @@ def requests_of(browser: webdriver.Chrome) -> list[str]:
     logged = browser.get_log("performance")  # type: ignore[no-untyped-call]
     entries = [json.loads(each["message"])["message"] for each in logged]
     return [each["params"]["request"]["url"] for each in entries if each["method"] == "Network.requestWillBeSent"]
+
+
+def until(browser: webdriver.Chrome, check: Callable[[], T], patience: float = 60) -> T:
+    """Wait until `check` gives something true; what is not on the page yet, or is drawn anew just now, is not."""
+    waiting = WebDriverWait(browser, patience, poll_frequency=0.05, ignored_exceptions=_NOT_YET)
+    return waiting.until(lambda _: check())

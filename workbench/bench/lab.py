@@ -13,16 +13,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from selenium.webdriver import Chrome
-from selenium.webdriver.support.wait import WebDriverWait
 
 import workbench
-from workbench.bench.browser import forget
+from workbench.bench.browser import forget, until
 
 __all__ = ["KERNEL", "TOKEN", "Notebook", "end_sessions", "free_port", "jupyterlab", "until", "wear"]
 
@@ -121,19 +120,15 @@ def _await(address: str, log: Path) -> None:
     raise TimeoutError(log.read_text())
 
 
-def until(browser: Chrome, ask: Callable[[], Any], wanted: Any, timeout: float = 20) -> None:
-    """Wait until an answer is what is wanted."""
-    WebDriverWait(browser, timeout, poll_frequency=0.05).until(lambda _: ask() == wanted)
-
-
 def wear(browser: Chrome, theme: str) -> None:
     """Let JupyterLab wear a theme, "Light" or "Dark", and wait until its style sheet is there."""
     word = f"JupyterLab {theme}"
     browser.execute_script("jupyterapp.commands.execute('apputils:change-theme', { theme: arguments[0] })", word)
     light = str(theme == "Light").lower()
-    until(browser, lambda: browser.execute_script("return document.body.dataset.jpThemeLight"), light)
+    until(browser, lambda: browser.execute_script("return document.body.dataset.jpThemeLight") == light, 20)
     colour = "return getComputedStyle(document.body).getPropertyValue('--jp-layout-color1').trim().toLowerCase()"
-    until(browser, lambda: browser.execute_script(colour) in ("white", "#fff", "#ffffff"), theme == "Light")
+    white = ("white", "#fff", "#ffffff")
+    until(browser, lambda: (browser.execute_script(colour) in white) == (theme == "Light"), 20)
 
 
 def end_sessions(browser: Chrome, address: str) -> None:
@@ -157,9 +152,7 @@ class Notebook:
             _write(place / name, code)
         browser.set_script_timeout(60)
         browser.get(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
-        WebDriverWait(browser, 60).until(
-            lambda it: it.execute_script("return Boolean(window.jupyterapp?.shell?.currentWidget)")
-        )
+        until(browser, lambda: browser.execute_script("return Boolean(window.jupyterapp?.shell?.currentWidget)"))
         browser.execute_async_script(OPEN)
 
     def run(self) -> float:
