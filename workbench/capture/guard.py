@@ -429,28 +429,23 @@ class _Watch:
 
     def _resume(self) -> bool:
         """Resume the guest if it stands, with or without libvirt; tell whether it runs, or has ended."""
+        try:
+            self._let_run()
+        except GuestGoneError:
+            return True
+        except WorkbenchError:
+            return False
+        return True
+
+    def _let_run(self) -> None:
         self.lost = False
         try:
             guest = self.guest
             if not guest.is_running():
                 guest.monitor.execute("cont")
-        except GuestGoneError:
-            return True
         except HypervisorLostError:
             self.lost = True
-            return self._resume_alone()
-        except WorkbenchError:
-            return False
-        return True
-
-    def _resume_alone(self) -> bool:
-        try:
             resume_orphan(self.reach.uuid)
-        except GuestGoneError:
-            return True
-        except WorkbenchError:
-            return False
-        return True
 
 
 def main(arguments: Sequence[str]) -> None:
