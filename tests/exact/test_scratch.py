@@ -1,4 +1,4 @@
-"""A killed process leaves its directory; the next one takes it away, and nobody else's."""
+"""A killed process leaves its directory; the next sweep takes it away, and nobody else's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.replay.exact.scratch import Scratch
+from workbench.replay.exact.scratch import Scratch, sweep_scratch
 
 HOLD = """
 import sys
@@ -41,12 +41,13 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_has_is_not() 
     killed.kill()
     killed.communicate()
     with Scratch() as made:
+        sweep_scratch()
         assert not left.exists()
         assert (kept / "log").exists()
         assert made.path.is_dir()
     assert not made.path.exists()
     living.communicate("")
-    Scratch().close()
+    sweep_scratch()
     assert not kept.exists()
 
 
@@ -56,7 +57,7 @@ def test_what_is_no_directory_is_left(place: Path) -> None:
     (outside / "file").touch()
     (place / "rwb-exact-link").symlink_to(outside)
     (place / "rwb-exact-file").touch()
-    Scratch().close()
+    sweep_scratch()
     assert (outside / "file").exists()
     assert (place / "rwb-exact-link").is_symlink()
     assert (place / "rwb-exact-file").exists()

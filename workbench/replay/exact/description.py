@@ -53,9 +53,9 @@ class Description:
     files : dict of str to str
         BLAKE3-256 of every file.
     parent : str
-        The recording whose end this one goes on from; empty for a boot.
+        The recording whose end this one goes on from; empty for another beginning.
     capture : str
-        The capture of the case whose moment it begins at; empty for a boot.
+        The capture of the case whose moment it begins at; empty for another beginning.
     """
 
     id: str

@@ -7,12 +7,13 @@ Sources: QEMU docs/system/replay.rst, docs/devel/replay.rst. Refuses what QEMU 7
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from workbench.errors import UnsupportedError, UsageError
-from workbench.replay.exact.refusing import back_ends, refuse_arguments, refuse_disk, refuse_model
+from workbench.replay.exact.refusing import properties, refuse_arguments, refuse_disk, refuse_model
 
 __all__ = ["A_DISK", "DISK", "LOG", "STATE", "Machine", "Mode", "comma_twice", "qemu_arguments"]
 
@@ -126,11 +127,23 @@ def qemu_arguments(
     if disk:
         words += ["-blockdev", f"driver=qcow2,node-name=image,file.driver=file,file.filename={comma_twice(run / DISK)}"]
         words += ["-blockdev", "driver=blkreplay,node-name=recorded,image=image"]
-    words += [*back_ends(machine.arguments), *machine.arguments]
+    words += [*_back_ends(machine.arguments), *machine.arguments]
     if disk:  # last: it may be on a bus that one of them is
         words += ["-device", f"{machine.disk},id=root,drive=recorded"]
     if load:
         words += ["-loadvm", load]
+    return words
+
+
+def _back_ends(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of the back ends that devices name; only such of ours passed `refuse_arguments`."""
+    words: list[str] = []
+    for device in arguments[1::2]:
+        for name, value in properties(device):
+            if name == "chardev":
+                words += ["-chardev", f"null,id={value}"]
+            elif name == "rng":
+                words += ["-object", f"rng-builtin,id={value}"]
     return words
 
 

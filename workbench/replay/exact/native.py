@@ -99,11 +99,13 @@ def _take(found: _Found, option: str, value: str) -> None:
         found.cpu = value
     elif option == "-device":
         _take_device(found, value)
-    elif option in _KEPT or (option == "-global" and not value.startswith("kvm")):
+    elif option in _KEPT:
         found.arguments += [option, value]
+    elif option == "-global":
+        found.arguments += [] if value.startswith("kvm") else [option, value]
     elif option in _REFUSALS:
         _REFUSALS[option](value)
-    elif option not in _SAYS_NOTHING and option != "-global":
+    elif option not in _SAYS_NOTHING:
         raise UnsupportedError(
             f"{option} is in the way: it is not known what it says of the machine", found=value[:200],
             cure="Record a moment of a guest without it.",
@@ -121,8 +123,7 @@ def _take_device(found: _Found, value: str) -> None:
     if "drive" in device:
         if found.disk:
             raise UnsupportedError("a second disk is in the way: one disk is recorded", device=driver)
-        words = _words(driver, device, leave=("drive", "id", "bootindex", "iothread"))
-        found.disk = words
+        found.disk = _words(driver, device, leave=("drive", "id", "bootindex", "iothread"))
         return
     if driver == "virtio-net-pci":
         device["tx"] = "timer"  # else it sends when our main loop comes to it, at no instruction of the guest's
@@ -155,9 +156,8 @@ def _refuse_accelerator(value: str) -> None:
 
 
 def _refuse_processors(value: str) -> None:
-    numbers = dict(each.split("=", 1) for each in f"cpus={value}".split(",") if "=" in each)
-    cpus = numbers["cpus"].removeprefix("cpus=")
-    if cpus != "1" or numbers.get("maxcpus", "1") != "1":
+    cpus, *shape = value.removeprefix("cpus=").split(",")
+    if cpus != "1" or any(each.startswith("maxcpus=") and each != "maxcpus=1" for each in shape):
         raise UnsupportedError(
             "-smp is in the way: QEMU records and replays one vCPU", found=value, cure="Boot the moment's disk (disk=)."
         )

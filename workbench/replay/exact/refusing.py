@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 from workbench.errors import UnsupportedError, UsageError
 
-__all__ = ["back_ends", "refuse_arguments", "refuse_disk", "refuse_features", "refuse_model"]
+__all__ = ["properties", "refuse_arguments", "refuse_disk", "refuse_features", "refuse_model"]
 
 _TAKES_VALUE_CLOCKS = "every answer of the outside world would have to be in the log"
 _REFUSED_OPTIONS = {
@@ -107,19 +107,8 @@ def refuse_disk(words: str) -> None:
     _refuse_properties("-device", words)
 
 
-def back_ends(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of the back ends that devices name: `refuse_arguments` let no others pass."""
-    words: list[str] = []
-    for device in arguments[1::2]:
-        for name, value in _properties(device):
-            if _QUIET.fullmatch(value) and name == "chardev":
-                words += ["-chardev", f"null,id={value}"]
-            elif _QUIET.fullmatch(value) and name == "rng":
-                words += ["-object", f"rng-builtin,id={value}"]
-    return words
-
-
-def _properties(words: str) -> Iterator[tuple[str, str]]:
+def properties(words: str) -> Iterator[tuple[str, str]]:
+    """Yield the properties of a device's words, names without what they are of, and their values."""
     for each in words.split(","):
         name, _, value = each.partition("=")
         yield name.rpartition(".")[2], value
@@ -160,14 +149,14 @@ def _refuse_device(words: str) -> None:
             f"the device {device} is in the way: it is not known to be replayed",
             cure=f"Record without it; there are {', '.join(_DEVICES)}.",
         )
-    properties = dict(_properties(words))
-    if device == "virtio-net-pci" and properties.get("tx") != "timer":
+    has = dict(properties(words))
+    if device == "virtio-net-pci" and has.get("tx") != "timer":
         raise UnsupportedError(
             f"the device {device} is in the way: it sends at an instant that is not in the log",
             cure="Give it tx=timer.",
         )
     needed = _NEEDED.get(device)
-    if needed and not _QUIET.fullmatch(properties.get(needed, "")):
+    if needed and not _QUIET.fullmatch(has.get(needed, "")):
         raise UnsupportedError(
             f"the device {device} is in the way: what is behind it is not in the log", cure=f"Give it {needed}=quiet0."
         )
@@ -175,7 +164,7 @@ def _refuse_device(words: str) -> None:
 
 def _refuse_properties(option: str, words: str) -> None:
     ours = _NEEDED.get(words.partition(",")[0])
-    for name, value in _properties(words):
+    for name, value in properties(words):
         if name in _OUTSIDE and not (name == ours and _QUIET.fullmatch(value)):
             raise UnsupportedError(
                 f"{option} {words} is in the way: {name} reaches out of it", cure="Record without it."

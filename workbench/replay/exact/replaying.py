@@ -20,7 +20,7 @@ from workbench.replay.exact.description import Description
 from workbench.replay.exact.machine import comma_twice, qemu_arguments
 from workbench.replay.exact.qemu import ExactQemu
 from workbench.replay.exact.quiet import refuse_unquiet
-from workbench.replay.exact.scratch import Scratch
+from workbench.replay.exact.scratch import Scratch, sweep_scratch
 from workbench.replay.exact.states import save_state
 from workbench.replay.exact.waypoints import Waypoint, nearest
 
@@ -103,6 +103,7 @@ class Replay:
         if not verified:
             self.description.verify(place)
         self.begun: Waypoint | None = nearest(place, near, self.description)
+        sweep_scratch()
         self._scratch = Scratch()
         self.run = self._scratch.path
         try:

@@ -1,7 +1,7 @@
 """Directories for the length of a replay, under the system's temporary one; those that killed processes left are swept.
 
 Each is locked while its maker lives: the kernel lets go of a lock (flock(2)) whatever becomes of the process, so
-whoever makes the next directory can tell which are nobody's. Refuses to touch what is another user's, or no directory.
+the next replay can tell which are nobody's. Refuses to touch what is another user's, or no directory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Scratch"]
+__all__ = ["Scratch", "sweep_scratch"]
 
 _PREFIX = "rwb-exact-"
 
@@ -30,7 +30,6 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        _sweep()
         self.path, self._lock = _make()
 
     def close(self) -> None:
@@ -62,7 +61,7 @@ def _opened(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _sweep() -> None:
+def sweep_scratch() -> None:
     """Remove the directories whose makers are gone."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):

@@ -22,6 +22,7 @@ from workbench.replay.exact.counted import with_count
 from workbench.replay.exact.machine import Machine, qemu_arguments
 from workbench.replay.exact.native import machine_of
 from workbench.replay.exact.qemu import ExactQemu
+from workbench.replay.exact.refusing import properties
 from workbench.replay.exact.states import run_job, save_state
 from workbench.rewind.apply import write_hidden
 from workbench.rewind.domain import clone_xml
@@ -113,5 +114,4 @@ def _unplug(qemu: ExactQemu, machine: Machine) -> None:
     """Take the cables out of network cards: there is nothing at their other end, as in a clone."""
     for device in machine.arguments[1::2]:
         if device.startswith("virtio-net-pci,"):
-            name = dict(each.partition("=")[::2] for each in device.split(","))["id"]
-            qemu.monitor.execute("set_link", name=name, up=False)
+            qemu.monitor.execute("set_link", name=dict(properties(device))["id"], up=False)
