@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from workbench.demo import DemoGuest, DemoImage, DemoSpec, build_demo_image
+
+sys.path.append(os.path.dirname(__file__))  # for `waiting`
 
 BootGuest = Callable[..., DemoGuest]
 _GUEST_FIXTURES = {"guest", "boot_guest"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from workbench.case import Case, Recording, Rewound, Tick, doctor, running_guests
 from workbench.demo import DemoGuest
@@ -136,10 +136,7 @@ def test_a_watch_captures_by_itself_and_on_request(guest: DemoGuest, place: Path
 
 
 def wait_for_captures(case: Case, recording: Recording, count: int) -> None:
-    end = time.monotonic() + 60
-    while len(case.store.captures(recording.guest.id)) < count:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: len(case.store.captures(recording.guest.id)) >= count, f"{count} captures")
 
 
 def test_a_rewind_and_a_clone_through_the_one_door(guest: DemoGuest, place: Path) -> None:

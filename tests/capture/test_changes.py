@@ -8,7 +8,8 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from truth import assert_equal_to_guest, eventually, nothing_left, standing
+from truth import assert_equal_to_guest, nothing_left, standing
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoSpec
@@ -42,9 +43,9 @@ def test_an_external_snapshot_and_a_disk_that_comes_and_goes(boot_guest, tmp_pat
             assert came.read("disk:vdq", 1 << 20, 1 << 20) == b"\7" * (1 << 20)
             assert_equal_to_guest(case, guest, came, tmp_path)
         # Only a disk that the guest has taken up can be seen to go.
-        assert eventually(lambda: guest.run("ls /sys/block | grep -c '^vd'").stdout == "2\n", 60), "no second disk seen"
+        until(lambda: guest.run("ls /sys/block | grep -c '^vd'").stdout == "2\n", "the guest sees a second disk")
         guest.domain.detachDevice(DISK.format(added))
-        assert eventually(lambda: "vdq" not in guest.domain.XMLDesc()), "the guest does not let the disk go"
+        until(lambda: "vdq" not in guest.domain.XMLDesc(), "the guest lets the disk go")
         gone = recording.capture("without it")
         assert "disk:vdq" not in set(gone.regions()["name"])
         recording.close()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from truth import assert_equal_to_guest, eventually, nothing_left, standing
+from truth import assert_equal_to_guest, nothing_left, standing
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoSpec
@@ -109,7 +110,7 @@ def test_a_guest_that_ends_in_the_middle_ends_the_watch_and_loses_nothing(boot_g
     with Case.create(tmp_path / "case", uri=guest.uri) as case:
         recording = case.record(guest.name)
         recording.start(0.2)
-        assert eventually(lambda: len(list(case.moments())) >= 3, 60)
+        until(lambda: len(list(case.moments())) >= 3)
         if end == "destroy":
             guest.domain.destroy()
         elif end == "save":  # the domain leaves this host's QEMU, as in a migration

@@ -6,12 +6,12 @@ import contextlib
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from truth import RECORDER, eventually, nothing_left, standing
+from truth import RECORDER, nothing_left, standing
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest
@@ -56,11 +56,11 @@ def test_a_hung_process_does_not_hold_the_guest_and_its_capture_is_dropped(guest
     with hanging(case, guest, 2.5) as process:
         assert not live.is_running()
         process.send_signal(signal.SIGSTOP)
-        assert eventually(live.is_running, 3), "the guard did not resume the guest at the limit of 1 s"
+        until(live.is_running, "the guard resumes the guest at the limit of 1 s")
         process.send_signal(signal.SIGCONT)
         said, _ = process.communicate(timeout=30)
     assert said.startswith("dropped: the pause outlasted its limit")
-    assert eventually(lambda: nothing_left(guest, case))
+    until(lambda: nothing_left(guest, case))
 
 
 def test_a_process_hung_in_a_rewind_is_killed_before_the_recovery_runs(
@@ -69,22 +69,16 @@ def test_a_process_hung_in_a_rewind_is_killed_before_the_recovery_runs(
     told = tmp_path / "told"
     script = f"open({str(told)!r}, 'w').write('recovery')"
     with hanging(case, guest, 60, sys.executable, "-c", script) as process:
-        assert eventually(lambda: process.poll() is not None, 5), "the hung process lives on"
+        until(lambda: process.poll() is not None, "the hung process is killed")
     assert process.returncode == -signal.SIGKILL
-    assert eventually(told.exists, 5), "the recovery did not run"
+    until(told.exists, "the recovery runs")
     live = case.hypervisor.guest(guest.name)
     assert not live.is_running(), "a guest that a rewind left half way is resumed by its recovery alone"
     live.monitor.execute("cont")
     # The next session sweeps what the killed one left.
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            with case.record(guest.name) as recording:
-                recording.capture("after")
-            break
-        except GuestBusyError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    until(lambda: not claimed(live.id), "the guard gives the claim back")
+    with case.record(guest.name) as recording:
+        recording.capture("after")
     assert nothing_left(guest, case)
 
 
@@ -94,13 +88,13 @@ def test_a_recovery_that_fails_is_run_again_and_nobody_begins_before_it(
     told, live = tmp_path / "told", case.hypervisor.guest(guest.name)
     script = f"file = open({str(told)!r}, 'a'); file.write('tried '); raise SystemExit(file.tell() < 10)"
     with hanging(case, guest, 60, sys.executable, "-c", script) as process:
-        assert eventually(told.exists, 5), "the recovery did not run"
+        until(told.exists, "the recovery runs")
         with pytest.raises(GuestBusyError):
             Claim(live.id, guest.name)
-        assert eventually(lambda: told.read_text() == "tried tried ", 10), told.read_text()
+        until(lambda: told.read_text() == "tried tried ", "the recovery runs again")
         process.wait()
     live.monitor.execute("cont")
-    assert eventually(lambda: not claimed(live.id), 10), "the guard keeps the claim"
+    until(lambda: not claimed(live.id), "the guard gives the claim back")
     sweep(live.monitor)
     assert nothing_left(guest, case)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from truth import RECORDER, assert_equal_to_guest, eventually, nothing_left, standing
+from truth import RECORDER, assert_equal_to_guest, nothing_left, standing
+from waiting import until
 
 from workbench.capture import guard as guard_module
 from workbench.capture.guard import _Watch
@@ -23,13 +25,14 @@ from workbench.errors import CaptureError, GuestBusyError, OutcomeUnknownError, 
 
 
 def record_when_free(case: Case, guest: DemoGuest) -> Recording:
-    end = time.monotonic() + 20
-    while True:
-        try:
+    def begun() -> Recording | None:
+        with contextlib.suppress(GuestBusyError, StoreBusyError):
             return case.record(guest.name)
-        except (GuestBusyError, StoreBusyError):
-            assert time.monotonic() < end, "the dead session's claim is never given back"
-            time.sleep(0.01)
+        return None
+
+    recording = until(begun, "the dead session's claim is given back")
+    assert recording is not None
+    return recording
 
 
 def test_the_guard_of_a_killed_session_has_no_hand_in_the_next_one(guest: DemoGuest, case: Case) -> None:
@@ -107,7 +110,7 @@ def test_a_pause_that_outlasted_its_limit_cannot_be_armed_anew(guest: DemoGuest,
         session = recording.session
         live = case.hypervisor.guest(guest.name)
         with pytest.raises(CaptureError, match="outlasted its limit"), session.pause(limit=0.3):  # noqa: PT012
-            assert eventually(live.is_running, 5)
+            until(live.is_running)
             with pytest.raises(CaptureError, match="outlasted its limit"):
                 session.guard.arm(30.0, ["false"])
         with standing(guest):
@@ -166,7 +169,7 @@ def test_a_resume_that_fails_at_the_limit_is_tried_again() -> None:
         thread = threading.Thread(target=_Watch(theirs, stubborn, pidfd, claim).run)  # type: ignore[arg-type]
         thread.start()
         ours.sendall(b'{"arm": 0.1, "recovery": null}\n')
-        assert eventually(lambda: stubborn.running, 5)
+        until(lambda: stubborn.running)
         ours.sendall(b'{"disarm": true}\n{"bye": true}\n')
         thread.join(5)
         said = ours.recv(4096).splitlines()

@@ -19,7 +19,8 @@ from typing import Self
 
 import pytest
 import recorder
-from truth import assert_equal_to_guest, eventually, nothing_left, standing
+from truth import assert_equal_to_guest, nothing_left, standing
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoSpec
@@ -113,7 +114,7 @@ def _kill_many(guest: DemoGuest, case: Case, place: Path) -> None:
                 if number % 4:  # three of four once they capture, the others wherever they are: attaching, mostly
                     assert said.recv() == "captured"
                 time.sleep(chance.random() * (0.3 if number % 4 else 1.0))
-        assert eventually(lambda: nothing_left(guest, case)), "the guard swept nothing"
+        until(lambda: nothing_left(guest, case), "the guard sweeps")
     guest.load("off")
     stood = observer.standstills
     assert stood, "the observer saw no pause at all"

@@ -14,7 +14,7 @@ from pathlib import Path
 import libvirt
 import pytest
 from second_host import hand_over, migrate, second_host, supervisor_there
-from truth import eventually
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoSpec
@@ -54,7 +54,7 @@ def assert_arrived(domain: libvirt.virDomain, place: Path, case: Case) -> None:
         assert inside.run("cat /tmp/when").stdout == "before\n"
         assert inside.health().problems == ()
     assert find_leftovers(Monitor(domain, "migrated")) == []
-    assert eventually(lambda: processes_of(domain.UUIDString()) == ["qemu"], 20), processes_of(domain.UUIDString())
+    until(lambda: processes_of(domain.UUIDString()) == ["qemu"], "QEMU alone is left")
     assert case.check() == []
     with pytest.raises(GuestNotFoundError):
         case.hypervisor.guest(domain.UUIDString())
@@ -75,7 +75,7 @@ def test_a_migration_between_captures_ends_the_watch(
         recording = case.record(guest.name)
         told = threading.Event()
         recording.start(0.3, lambda _tick: told.set())
-        assert eventually(lambda: len(list(case.moments())) >= 3, 60)
+        until(lambda: len(list(case.moments())) >= 3)
         told.clear()
         assert told.wait(30)  # a capture has just ended: the migration begins outside of a pause
         domain = migrate(guest, there, public_directory)

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from truth import RECORDER, eventually
+from truth import RECORDER
+from waiting import until
 
 from workbench.capture.quiesce import Quiesce
 from workbench.case import Case, Recording
@@ -25,10 +26,10 @@ FROZEN = RECORDER.with_name("freezing.py")
 def agent(guest: DemoGuest, case: Case) -> Iterator[Agent]:
     """The guest's agent, that thaws and answers before the test and after it."""
     agent = Agent(case.hypervisor.guest(guest.name))
-    assert eventually(lambda: status(agent) == "thawed", 30)
+    until(lambda: status(agent) == "thawed")
     yield agent
     guest.run("killall -CONT qemu-ga")
-    assert eventually(lambda: status(agent) == "thawed", 30)
+    until(lambda: status(agent) == "thawed")
     assert guest.health().ok
 
 
@@ -97,7 +98,7 @@ def test_an_agent_that_hangs_costs_its_time_and_the_capture_says_so(
         assert again["consistency_why"] == "the agent did not answer a short time ago"
         with pytest.raises(CaptureError, match="no application-consistent capture"):
             quiesced(recording, Quiesce(required=True))
-    assert eventually(lambda: quiesced(recording)["consistency"] == "application", 30)
+    until(lambda: quiesced(recording)["consistency"] == "application")
 
 
 def test_a_guest_without_its_agent_is_captured_all_the_same(
@@ -105,7 +106,7 @@ def test_a_guest_without_its_agent_is_captured_all_the_same(
 ) -> None:
     guest.run("mv /sbin/guest-agent /sbin/guest-agent.away; killall qemu-ga")  # init starts it anew otherwise
     try:
-        assert eventually(lambda: not agent.connected(), 10)
+        until(lambda: not agent.connected())
         facts = quiesced(recording)
     finally:
         guest.run("mv /sbin/guest-agent.away /sbin/guest-agent")
@@ -158,8 +159,8 @@ def test_an_agent_that_hangs_while_all_is_frozen_is_asked_until_it_thaws(
     with case.record(guest.name) as begun:  # the guard that stays for the thaw is in nobody's way
         begun.capture("meanwhile")
     guest.run("killall -CONT qemu-ga")
-    assert eventually(lambda: status(agent) == "thawed", 30), "nobody thawed it"
-    assert eventually(lambda: stays.poll() is not None, 30), "the guard that stayed does not end"
+    until(lambda: status(agent) == "thawed", "it is thawed")
+    until(lambda: stays.poll() is not None, "the guard that stayed ends")
 
 
 @contextlib.contextmanager
@@ -179,14 +180,14 @@ def test_a_process_killed_in_the_frozen_time_leaves_a_thawed_guest(guest: DemoGu
     with freezing(case, guest, limit=60) as process:
         assert status(agent) == "frozen"
         process.kill()
-        assert eventually(lambda: status(agent) == "thawed", 5), "the guard did not thaw"
+        until(lambda: status(agent) == "thawed", "the guard thaws")
 
 
 def test_a_process_that_hangs_does_not_hold_it_frozen_beyond_the_limit(
     guest: DemoGuest, case: Case, agent: Agent
 ) -> None:
     with freezing(case, guest, limit=2) as process:
-        assert eventually(lambda: status(agent) == "thawed", 5), "the guard did not thaw at the limit of 2 s"
+        until(lambda: status(agent) == "thawed", "the guard thaws at the limit of 2 s")
         assert process.poll() is None
         assert process.stdin is not None
         said, _ = process.communicate("go on\n", timeout=30)

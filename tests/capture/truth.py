@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -74,16 +73,6 @@ def assert_equal_to_guest(case: Case, guest: DemoGuest, moment: Moment, place: P
     live = case.hypervisor.guest(guest.name)
     assert memory_differs(live, moment) == []
     assert disks_differ(live, moment, place) == []
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether the condition comes to hold within some seconds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def nothing_left(guest: DemoGuest, case: Case) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commandline import Command
+from waiting import until
 
 from workbench.demo import DemoGuest
 from workbench.guest.agent import Agent
@@ -20,9 +20,7 @@ def agent(guest: DemoGuest) -> Iterator[Agent]:
     """The guest's agent, up."""
     with Hypervisor(guest.uri) as hypervisor:
         agent = Agent(hypervisor.guest(guest.name))
-        end = time.monotonic() + 30
-        while not agent.present():
-            assert time.monotonic() < end, "the agent did not come up"
+        until(agent.present, "the agent comes up")
         yield agent
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from commandline import Command
+from waiting import until
 
 from workbench.demo import DemoGuest, DemoSpec
 from workbench.guest.connection import Hypervisor
@@ -31,13 +32,10 @@ def place(public_directory: Path) -> Path:
 
 
 def assert_let_go(guest: DemoGuest) -> None:
-    """The guest runs, at once, and nothing of ours is in it once its guard is gone, too."""
+    """The guest runs, and nothing of ours is in it once its guard is gone, too."""
     with Hypervisor(guest.uri) as hypervisor:
         found = hypervisor.guest(guest.name)
-        end = time.monotonic() + 5
-        while not found.is_running() or find_leftovers(found.monitor):
-            assert time.monotonic() < end, (found.is_running(), find_leftovers(found.monitor))
-            time.sleep(0.1)
+        until(lambda: found.is_running() and not find_leftovers(found.monitor), "it runs and nothing of ours is in it")
     assert guest.health().ok
 
 

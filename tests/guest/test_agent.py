@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
+from waiting import until
 
 from workbench.demo import DemoGuest, DemoSpec
 from workbench.errors import AgentError, AgentMissingError, AgentTimeoutError, GuestGoneError
@@ -16,10 +16,7 @@ from workbench.guest.connection import Hypervisor
 def agent_of(guest: DemoGuest, hypervisor: Hypervisor) -> Agent:
     """The shared guest's agent, once it is up."""
     agent = Agent(hypervisor.guest(guest.name))
-    end = time.monotonic() + 30
-    while not agent.present():
-        assert time.monotonic() < end, "the agent did not come up"
-        time.sleep(0.1)
+    until(agent.present, "the agent comes up")
     return agent
 
 
@@ -70,19 +67,14 @@ def test_a_hung_agent_costs_the_limit_and_answers_again_when_it_goes_on(guest: D
         assert not agent.present(limit=0.2), "the one before has not come to its end"
     finally:
         guest.run("killall -CONT qemu-ga")
-    end = time.monotonic() + 30
-    while not agent.present():
-        assert time.monotonic() < end
+    until(agent.present, "it answers again")
     assert agent.ask("guest-get-host-name", limit=5)["host-name"]
 
 
 def test_an_agent_that_does_not_run_is_missing(guest: DemoGuest, agent: Agent) -> None:
     guest.run("mv /sbin/guest-agent /sbin/guest-agent.away; killall qemu-ga")  # init starts it anew otherwise
     try:
-        end = time.monotonic() + 10
-        while agent.connected():
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until(lambda: not agent.connected(), "its channel is closed")
         with pytest.raises(AgentMissingError, match="has its channel open"):
             agent.ask("guest-ping", limit=2)
     finally:

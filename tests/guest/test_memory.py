@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from waiting import until
 
 from workbench.demo import DemoGuest, DemoSpec
 from workbench.errors import GuestError, GuestGoneError
@@ -324,16 +325,10 @@ def test_a_card_can_still_be_unplugged_from_a_guest_whose_memory_was_looked_at(
     image.write_bytes(bytes(1 << 20))
     card = f"<disk><source file='{image}'/><target dev='vdq' bus='virtio'/><driver name='qemu' type='raw'/></disk>"
 
-    def wait(condition: Callable[[], bool], otherwise: str) -> None:
-        end = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < end, otherwise
-            time.sleep(0.1)
-
     with Hypervisor(demo.uri) as hypervisor:
         guest = hypervisor.guest(demo.name)
         demo.domain.attachDevice(card)
-        wait(lambda: "vdb" in demo.run("ls /sys/block").stdout, "the guest does not take the card up")
+        until(lambda: "vdb" in demo.run("ls /sys/block").stdout, "the guest takes the card up")
         read_memory_map(guest)
         demo.domain.detachDevice(card)
-        wait(lambda: "vdq" not in demo.domain.XMLDesc(), "QEMU keeps the card for good")
+        until(lambda: "vdq" not in demo.domain.XMLDesc(), "QEMU lets the card go")

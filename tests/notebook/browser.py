@@ -69,15 +69,12 @@ def served(files: dict[str, tuple[str, str]]) -> Iterator[str]:
 
 
 @contextmanager
-def opened(browser: Any, widget: Any, theme: str = "light", patience: float = 60) -> Iterator[None]:
-    """Have the browser show a widget; it asked nobody else, and complained of nothing, when the body is done.
-
-    `patience`: seconds until the page is drawn.
-    """
+def opened(browser: Any, widget: Any, theme: str = "light") -> Iterator[None]:
+    """Have the browser show a widget; it asked nobody else, and complained of nothing, when the body is done."""
     forget(browser)
     with served(page_of(widget, theme)) as address:
         browser.get(address)
-        until(browser, lambda: browser.execute_script("return window.took ?? null"), patience)
+        until(browser, lambda: browser.execute_script("return window.took ?? null"))
         yield
         assert all(
             each.startswith((address, "data:", "blob:")) for each in requests_of(browser) if each != "about:blank"

@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import requests_of, until
+from browser import requests_of
 from lab import Notebook, wear
+from pages import Page
 from selenium.webdriver import Chrome, Keys
-from selenium.webdriver.common.by import By
 
 DATASET = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
 CODE = """%load_ext workbench
@@ -29,17 +29,13 @@ def test_the_open_tab_follows_the_timeline(browser: Chrome, address: str, place:
     browser.set_window_size(1280, 1000)
     browser.execute_script("jupyterapp.commands.execute('application:toggle-left-area')")
     notebook.run()
-    canvas = browser.find_element(By.CSS_SELECTOR, ".wb-lanes")
-    canvas.send_keys(Keys.END, Keys.ARROW_LEFT)
-    until(
-        browser,
-        lambda: notebook.ask("print(shown.panes['Explorer'].widget.moment.id == shown.timeline.selected)") == "True",
-        20,
-    )
-    ids = notebook.ask("print(*case.timeline()['id'][-2:])").split()
-    assert notebook.ask("print(shown.timeline.selected)") == ids[0]
+    page = Page(browser, notebook)
+    page.send(".wb-lanes", Keys.END, Keys.ARROW_LEFT)
+    ids = page.told("*case.timeline()['id'][-2:]").split()
+    page.until(lambda: page.told("shown.timeline.selected") == ids[0])
+    page.until(lambda: page.told("shown.panes['Explorer'].widget.moment.id") == ids[0])
     rows = "return document.querySelectorAll('.wb-grid-row').length"
-    until(browser, lambda: browser.execute_script(rows) > 3, 120)
+    page.until(lambda: browser.execute_script(rows) > 3)
     assert notebook.ask("print([pane.widget is None for pane in shown.panes.values()][1:] == [True] * 5)") == "True"
 
     for theme in ("Light", "Dark"):

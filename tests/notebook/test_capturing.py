@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +14,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 from small import HOSTILE, MARKUP, Forked, inert
+from waiting import until
 
 from workbench.case import Case, Tick
 from workbench.errors import CaptureError, GuestGoneError, UsageError
@@ -62,13 +62,6 @@ def recorded(case: Case, monkeypatch: pytest.MonkeyPatch) -> Recorded:
     made = Recorded(case)
     monkeypatch.setattr(case, "record", lambda _guest, **_more: made)
     return made
-
-
-def until(check: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def turn(case: Case, **more: Any) -> Tick:

@@ -95,7 +95,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Played]:
 
 
 def done(console: CloneConsole) -> str:
-    assert console.work.wait(20)
+    assert console.work.wait(60)
     return console.work.error
 
 

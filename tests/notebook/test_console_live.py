@@ -6,11 +6,11 @@ import os
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
@@ -93,20 +93,15 @@ def test_a_waiting_reader_holds_up_nobody_and_ends(case: Case, seen_guest: DemoG
             clone.pause()
             clone.resume()
         console.write(b"echo $((6*7))x\n")
-        end = time.monotonic() + 60
-        while b"42x" not in got:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(lambda: b"42x" in got, "the console answers")
         console.close()
         console.close()
-        reader.join(20)
+        reader.join(60)
         assert not reader.is_alive()
         with pytest.raises(GuestError, match="closed"):
             console.write(b"x")
         again = clone.console()
-    end = time.monotonic() + 60
-    while again.read():  # what it had still to say, then the end
-        assert time.monotonic() < end
+    until(lambda: not again.read(), "what it had still to say, then the end")
     again.close()
 
 
@@ -124,10 +119,7 @@ def test_a_step_ends_early_when_it_is_told_to(case: Case, seen_guest: DemoGuest)
 def test_a_recording_and_a_rewind_from_the_page(case: Case, seen_guest: DemoGuest) -> None:
     with CapturePanel(case, seen_guest.name, interval=0.5) as panel:
         panel.start()
-        end = time.monotonic() + 120
-        while panel.captures < 2:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until(lambda: panel.captures >= 2, "two captures")
         panel.stop()
         assert panel.health.word == "idle"
         assert len(panel.size.points) == panel.captures

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,11 +14,11 @@ sys.path.insert(0, os.path.dirname(__file__))
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import requests_of, until
+from browser import requests_of
 from lab import Notebook, wear
+from pages import Page
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
 
 DATASET = Path(__file__).parents[2] / "datasets" / "intrusion" / "case"
 VIEW = """from workbench.case import Case
@@ -40,41 +39,10 @@ texts, hexes = TextDiff(text, **told), HexDiff(differing(bytes(8000), "".join(HO
 ipywidgets.VBox([texts, hexes])"""
 
 
-class Page:
-    """What is on the page."""
-
-    def __init__(self, browser: Chrome, notebook: Notebook) -> None:
-        self.browser, self.notebook = browser, notebook
-
-    def until(self, check: Any) -> None:
-        until(self.browser, check)
-
-    def seen(self, selector: str) -> list[WebElement]:
-        script = "return [...document.querySelectorAll(arguments[0])].filter((each) => each.offsetParent)"
-        found: list[WebElement] = self.browser.execute_script(script, selector)
-        return found
-
-    def texts(self, selector: str) -> list[str]:
-        script = (
-            "return [...document.querySelectorAll(arguments[0])]"
-            ".filter((each) => each.offsetParent).map((each) => each.textContent)"
-        )
-        found: list[str] = self.browser.execute_script(script, selector)
-        return found
-
-    def told(self, code: str) -> str:
-        return str(self.notebook.ask(f"print({code})"))
-
-    def turn_to(self, title: str) -> None:
-        next(each for each in self.seen(".jupyter-widgets .lm-TabBar-tab") if each.text.strip() == title).click()
-        self.until(lambda: self.told("view.parts[view.tabs.selected_index].name") == title)
-        self.until(lambda: self.told("view.parts[view.tabs.selected_index].filled == view.ends") == "True")
-
-    def click_row(self, text: str) -> None:
-        """Click on the first row with a text, once it is there."""
-        self.until(lambda: any(text in each for each in self.texts(".wb-grid-row")))
-        at = next(at for at, each in enumerate(self.texts(".wb-grid-row")) if text in each)
-        self.seen(".wb-grid-row")[at].click()
+def turn_to(page: Page, title: str) -> None:
+    page.click(".jupyter-widgets .lm-TabBar-tab", title)
+    page.until(lambda: page.told("view.parts[view.tabs.selected_index].name") == title)
+    page.until(lambda: page.told("view.parts[view.tabs.selected_index].filled == view.ends") == "True")
 
 
 def test_the_recorded_intrusion(browser: Chrome, address: str, place: Path) -> None:
@@ -85,7 +53,7 @@ def test_the_recorded_intrusion(browser: Chrome, address: str, place: Path) -> N
     page = Page(browser, notebook)
 
     # Files are there at once; a row shows how its text changed, marked by more than colour.
-    page.click_row("/etc/passwd")
+    page.click(".wb-grid-row", "/etc/passwd")
     page.until(lambda: any("sysupd" in each for each in page.texts(".wb-text tr.wb-added")))
     assert page.texts(".wb-text tr.wb-added .wb-heard") == ["added"]
     assert page.texts(".wb-text tr.wb-added .wb-sign span") == ["+", "added"]
@@ -93,28 +61,27 @@ def test_the_recorded_intrusion(browser: Chrome, address: str, place: Path) -> N
     keep(browser, "diffview-files-light")
 
     # Pages: a cell of the map filters the table, a row shows its bytes.
-    page.turn_to("pages")
+    turn_to(page, "pages")
     page.until(lambda: page.seen(".wb-cells") and page.seen(".wb-grid-row"))
-    cells = page.seen(".wb-cells")[0]
-    cells.send_keys("n", Keys.ENTER)
+    page.send(".wb-cells", "n", Keys.ENTER)
     page.until(lambda: page.told("len(view.parts[2].map.span)") == "2")
     few, everything = page.told("len(view.parts[2].table.frame)"), page.told("len(view.diff.pages())")
     assert 0 < int(few) < int(everything)
     page.until(lambda: page.seen(".wb-grid-box")[0].get_attribute("aria-rowcount") == str(int(few) + 1))
-    page.seen(".wb-grid-row")[0].click()
+    page.click(".wb-grid-row")
     page.until(lambda: page.seen(".wb-hex mark"))
     assert axe(browser, ".wb-rammap, .wb-diff") == []
     keep(browser, "diffview-pages-light")
 
     # Zooming is answered by the kernel with a finer cut.
     step = int(page.told("view.parts[2].map.step"))
-    cells.send_keys("+")
+    page.send(".wb-cells", "+")
     page.until(lambda: int(page.told("view.parts[2].map.step")) < step)
 
     # A slider moves by keys and acts; the kernel moves it too.
     before = page.told("view.sliders[1].slider.label")
-    handle = page.seen(".noUi-handle")[1]
-    handle.send_keys(Keys.ARROW_LEFT)
+    page.until(lambda: len(page.seen(".noUi-handle")) > 1)
+    page.seen(".noUi-handle")[1].send_keys(Keys.ARROW_LEFT)
     page.until(lambda: page.told("view.b == moments[-2].id") == "True")
     page.until(lambda: page.told("view.parts[2].filled == view.ends") == "True")
     notebook.ask("view.b = moments[-1].id")
@@ -141,11 +108,11 @@ def test_what_a_guest_wrote_does_nothing_and_pages_turn(browser: Chrome, address
     assert "<script>window.hacked=1</script>" in shown
     assert axe(browser, ".wb-diff") == []
 
-    following = [each for each in page.seen(".wb-diff button") if each.text == "Next page"]
-    following[0].click()
+    following = ".wb-diff button"
+    page.click(following, "Next page")
     page.until(lambda: page.told("texts.first") == "400")
     page.until(lambda: "line 399" in page.texts(".wb-text tbody")[0])
-    assert not following[0].is_enabled()
+    page.until(lambda: not page.seen(following, "Next page")[0].is_enabled())
     page.seen(".wb-diff .wb-scroll")[1].send_keys("n")
     page.until(lambda: page.told("hexes.first") == "128")
     page.until(lambda: page.texts(".wb-hex tbody th")[0] == "00000800")

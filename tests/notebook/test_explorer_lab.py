@@ -16,8 +16,9 @@ sys.path.insert(0, os.path.dirname(__file__))
 pytest.importorskip("selenium")
 
 from axe import axe, keep
-from browser import requests_of, until
+from browser import requests_of
 from lab import Notebook, wear
+from pages import Page
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
@@ -45,14 +46,8 @@ LARGE = """data = b"rewind " * ((10 << 20) // 7 + 1)
 widget.preview.show("/large", [], 10 << 20, lambda at, length: data[:10 << 20][at:at + length], b"\\0" + data[1:100])"""
 
 
-class Page:
+class Shown(Page):
     """A widget in JupyterLab."""
-
-    def __init__(self, browser: Chrome, notebook: Notebook) -> None:
-        self.browser, self.notebook = browser, notebook
-
-    def until(self, check: Any) -> None:
-        until(self.browser, check)
 
     def rows(self) -> list[list[str]]:
         found: list[list[str]] = self.browser.execute_script(ROWS)
@@ -64,12 +59,8 @@ class Page:
     def box(self) -> Any:
         return self.browser.execute_script(BOX)
 
-    def button(self, words: str) -> Any:
-        return next(
-            each
-            for each in self.browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output button")
-            if each.text == words and each.is_displayed()
-        )
+    def button(self, words: str) -> None:
+        self.click(".jp-OutputArea-output button:not([disabled])", words)
 
     def themes(self, name: str) -> None:
         """Look at it in the dark and in the light, which stays."""
@@ -80,13 +71,13 @@ class Page:
             assert axe(self.browser, ".jp-OutputArea-output") == []
 
 
-def shown(browser: Chrome, address: str, place: Path, name: str, widget: str) -> Page:
+def shown(browser: Chrome, address: str, place: Path, name: str, widget: str) -> Shown:
     path = place / f"{name}-case"
     shutil.copytree(DATASET / "case", path)
     code = CODE.format(path=str(path), widget=widget)
     notebook = Notebook(browser, address, place, f"{name}.ipynb", code)
     notebook.run()
-    return Page(browser, notebook)
+    return Shown(browser, notebook)
 
 
 def test_a_process_is_opened_and_left_again(browser: Chrome, address: str, place: Path) -> None:
@@ -94,23 +85,23 @@ def test_a_process_is_opened_and_left_again(browser: Chrome, address: str, place
     pid = next(each["pid"] for each in truth if each["what"] == "backdoor")
     page = shown(browser, address, place, "explorer", 'Explorer(case.moment("alert-backdoor"))')
     page.until(lambda: "init" in page.names())
-    browser.find_element(By.CSS_SELECTOR, ".wb-grid input").send_keys(f"pid:{pid} nc")
+    page.send(".wb-grid input", f"pid:{pid} nc")
     page.until(lambda: page.names() == ["nc"])
     page.box().send_keys(Keys.HOME, Keys.ENTER)
     page.until(lambda: any("busybox" in row[4] for row in page.rows() if len(row) > 4))
-    assert page.button(f"Maps of {pid} nc").get_attribute("disabled")
-    page.button("Environment").click()
+    page.wait(".jp-OutputArea-output button[disabled]", f"Maps of {pid} nc")
+    page.button("Environment")
     page.until(lambda: any("PATH" in row for row in page.rows()))
-    page.button("Processes").click()
+    page.button("Processes")
     page.until(lambda: "init" in page.names())
 
-    tabs = browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output .lm-TabBar-tab")
-    next(tab for tab in tabs if tab.text == "Sockets").click()
+    tabs = ".jp-OutputArea-output .lm-TabBar-tab"
+    page.click(tabs, "Sockets")
     page.until(lambda: any("4444" in row for row in page.rows()))
     page.notebook.ask('widget.moment = case.moment("alert-break_in")')
     page.until(lambda: page.rows() and not any("4444" in row for row in page.rows()))
     page.themes("explorer")
-    next(tab for tab in tabs if tab.text == "Ask").click()
+    page.click(tabs, "Ask")
     page.until(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output option")) > 50)
     assert axe(browser, ".jp-OutputArea-output") == []
     outside = [each for each in requests_of(browser) if not each.startswith((address, "data:", "blob:", "about:"))]
@@ -133,23 +124,23 @@ def test_a_file_is_found_read_and_downloaded(browser: Chrome, address: str, plac
     assert "passwd" in chosen.text
 
     browser.execute_script(CATCH)
-    page.button("Download").click()
+    page.button("Download")
     page.until(lambda: browser.execute_script("return window.caught.length"))
     kind, text = browser.execute_script("return window.caught[0]")
     assert kind == "application/octet-stream"
     assert text == page.notebook.ask("print(case.moment().read_text('/etc/passwd'))") + "\n"
     assert browser.execute_script("return window.saved") == "passwd"
-    page.button("Hex").click()
+    page.button("Hex")
     page.until(lambda: body.text.startswith("00000000  72 6f 6f 74 3a"))
 
     # More than a Jupyter server lets through at once, were it not asked for part by part.
     page.notebook.ask(LARGE)
     page.until(lambda: "page 1 of 160" in browser.find_element(By.CSS_SELECTOR, ".wb-file-bar").text)
     browser.execute_script("window.caught = []")
-    page.button("Download").click()
+    page.button("Download")
     page.until(lambda: browser.execute_script("return window.caught.length"))
     assert browser.execute_script("return window.caught[0][1].length") == 10 << 20
-    page.button("Next page").click()
+    page.button("Next page")
     page.until(lambda: "page 2 of 160" in browser.find_element(By.CSS_SELECTOR, ".wb-file-bar").text)
     page.until(lambda: body.text.startswith("00010000  "))
     page.themes("files")

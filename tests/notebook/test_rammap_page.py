@@ -77,7 +77,7 @@ class Shown:
 
 @contextmanager
 def showing(browser: Chrome, widget: RamMap, theme: str = "light") -> Iterator[Shown]:
-    with opened(browser, widget, theme, patience=10):
+    with opened(browser, widget, theme):
         yield Shown(browser, widget)
 
 

@@ -46,7 +46,7 @@ def asked(case: Case, monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 
 def planned(button: RewindButton) -> RewindButton:
-    assert button.work.wait(20)
+    assert button.work.wait(60)
     assert button.work.error == ""
     return button
 
@@ -112,7 +112,7 @@ def test_undo_is_planned_and_shown_before_it_is_done(case: Case, forked: Forked,
 def test_what_cannot_be_undone_is_said(case: Case) -> None:
     button = planned(RewindButton(case.moment()))
     button.undo.click()
-    button.work.wait(20)
+    button.work.wait(60)
     assert "no rewind to undo" in button.work.error
 
 
@@ -121,7 +121,7 @@ def test_an_error_is_said_and_may_be_tried_again(case: Case, forked: Forked, ask
     button = planned(RewindButton(case.moment(f"id:{forked.ids[2]}"), "production"))
     button.confirm.value = "demo"
     button.rewind()
-    button.work.wait(20)
+    button.work.wait(60)
     assert "refused" in button.work.error
     assert inert(button.work.error)
     assert not button.go.disabled
@@ -140,7 +140,7 @@ def test_cancel_does_not_break_off_what_is_done_to_the_guest(case: Case, forked:
     button.rewind()
     thread = button.work._thread
     if thread is not None:
-        thread.join(20)
+        thread.join(60)
     assert [each[1] for each in asked.calls] == ["production"]
 
 

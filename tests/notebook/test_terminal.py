@@ -6,15 +6,15 @@ import os
 import queue
 import random
 import sys
-import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
 from small import HOSTILE, MARKUP, inert
+from waiting import until
 
 from workbench.errors import GuestError
 from workbench.notebook.emulation import HISTORY, Emulator, Sieve
@@ -257,13 +257,6 @@ class Loop:
     def close(self) -> None:
         self.closed = True
         self.out.put(b"")
-
-
-def until(check: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture

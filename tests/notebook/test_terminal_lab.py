@@ -19,7 +19,7 @@ from lab import Notebook, wear
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 
-CODE = f"""import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+CODE = f"""import sys; sys.path[:0] = [{os.path.dirname(__file__)!r}, {os.path.dirname(os.path.dirname(__file__))!r}]
 from IPython.display import display
 from small import HOSTILE, MARKUP
 from test_terminal import Loop
@@ -40,7 +40,7 @@ class Shown:
 
     def __init__(self, browser: Chrome, notebook: Notebook) -> None:
         self.browser, self.notebook = browser, notebook
-        self.field = browser.find_element(By.CSS_SELECTOR, ".wb-terminal textarea")
+        self.field = until(browser, lambda: browser.find_element(By.CSS_SELECTOR, ".wb-terminal textarea"))
         self.until(lambda: any("root@demo" in row for row in self.rows()))
 
     def until(self, check: Any) -> None:
@@ -117,7 +117,7 @@ from workbench.notebook import CapturePanel, CloneConsole, RewindButton
 case = Case(Forked(Path({{path!r}})).build().path)
 console, panel = CloneConsole(case.moment()), CapturePanel(case)
 button = RewindButton(case.moment("2 captures ago"), "production")
-button.work.wait(20)
+button.work.wait(60)
 display(console, panel, button)"""
 
 

@@ -8,7 +8,6 @@ import re
 import struct
 import sys
 import threading
-import time
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +22,7 @@ from nbconvert import HTMLExporter
 sys.path.insert(0, os.path.dirname(__file__))
 
 from small import CONTROL, GUEST, HOSTILE, LONG, MARKUP, NOON, Forked, Large, S, inert
+from waiting import until
 
 from workbench.case import Case
 from workbench.errors import UsageError
@@ -159,14 +159,10 @@ def test_a_live_timeline_looks_by_itself_and_ends_with_its_widget(case: Case, fo
     shown = Timeline(case, every=0.05)
     shown.live = True
     forked.append(26)
-    end = time.monotonic() + 10
-    while not shown.fresh and time.monotonic() < end:
-        time.sleep(0.02)
+    until(lambda: shown.fresh, "the capture is seen")
     assert len(shown.fresh) == 23
     shown.close()
-    while any(each.name == "timeline" for each in threading.enumerate()) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not any(each.name == "timeline" for each in threading.enumerate())
+    until(lambda: not any(each.name == "timeline" for each in threading.enumerate()), "its thread ends")
 
 
 def test_a_note_is_a_mark_in_the_case(case: Case, forked: Forked) -> None:

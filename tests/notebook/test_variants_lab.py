@@ -16,9 +16,10 @@ pytest.importorskip("selenium")
 from axe import axe, keep
 from browser import requests_of
 from lab import Notebook, wear
+from pages import Page
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
-from test_diffview_lab import DATASET, Page
+from test_diffview_lab import DATASET
 
 CODE = f"""import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
 from small import HOSTILE, experiment_in, kept_experiment
@@ -35,14 +36,11 @@ BESIDE = """const boxes = [...document.querySelectorAll(".wb-grid")].filter((eac
 return [boxes.length, Math.abs(boxes[0].top - boxes[1].top) < 2 && boxes[0].right <= boxes[1].left + 1];"""
 
 
-class Shown(Page):
-    """The page, whose widget is called `variants`."""
-
-    def turn_to(self, title: str) -> None:
-        next(each for each in self.seen(".jupyter-widgets .lm-TabBar-tab") if each.text.strip() == title).click()
-        self.until(
-            lambda: self.told("[variants.title, variants.wait(60), variants.work.error]") == f"['{title}', True, '']"
-        )
+def turn_to(page: Page, title: str) -> None:
+    page.click(".jupyter-widgets .lm-TabBar-tab", title)
+    page.until(
+        lambda: page.told("[variants.title, variants.wait(50), variants.work.error]") == f"['{title}', True, '']"
+    )
 
 
 def test_variants_stand_side_by_side(browser: Chrome, address: str, place: Path) -> None:
@@ -51,20 +49,20 @@ def test_variants_stand_side_by_side(browser: Chrome, address: str, place: Path)
     browser.set_window_size(1400, 1300)
     notebook.run()
     wear(browser, "Light")
-    page = Shown(browser, notebook)
+    page = Page(browser, notebook)
     page.until(lambda: page.seen(".wb-grid-row"))
 
     # A sign is chosen by keys, its row is chosen with it; a row chooses its sign.
-    page.seen(".wb-measures [role=listbox]")[0].send_keys(Keys.END)
+    page.send(".wb-measures [role=listbox]", Keys.END)
     page.until(lambda: page.told("variants.selected, variants.runs.selected") == "5 4")
-    page.click_row("hung")
+    page.click(".wb-grid-row", "hung")
     page.until(lambda: page.told("variants.run['outcome']") == "hung")
     page.until(lambda: any("hung" in each for each in page.texts(".wb-chosen")))
     assert axe(browser, ".wb-measures, .wb-grid") == []
     keep(browser, "variants-runs-light")
 
     # What changed in the clones of each, beside each other.
-    page.turn_to("files")
+    turn_to(page, "files")
     page.until(lambda: any("/etc/passwd" in each for each in page.texts(".wb-grid-row")))
     assert browser.execute_script(BESIDE) == [2, True]
     wear(browser, "Dark")
@@ -73,7 +71,7 @@ def test_variants_stand_side_by_side(browser: Chrome, address: str, place: Path)
     wear(browser, "Light")
 
     # What the guests said is there, and does nothing.
-    page.turn_to("console")
+    turn_to(page, "console")
     page.until(lambda: any("<script>window.hacked=1</script>" in each for each in page.texts(".wb-grid-row")))
     assert browser.execute_script("return window.hacked ?? null") is None
     assert browser.find_elements(By.CSS_SELECTOR, ".wb :is(img, script, b)") == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from numbered import GUEST, Numbered
+from waiting import until
 
 from workbench.case import Case, Moment
 from workbench.demo import DemoGuest
@@ -75,10 +76,7 @@ def driven(guest: DemoGuest) -> Iterator[Driven]:
                 case.send("echo as typed >/root/typed\n")
                 guest.run("echo from outside >/root/outside")
                 guest.run("sleep 1000 >/dev/null 2>&1 &")
-                deadline = time.monotonic() + 60
-                while "itself" not in (there := guest.run("ls /root").stdout) or "typed" not in there:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.2)
+                until(lambda: {"itself", "typed"} <= set(guest.run("ls /root").stdout.split()), "both files are there")
                 time.sleep(1)
                 b = recording.capture("now")
             yield Driven(case, a, b, case.replay(a, b), guest)

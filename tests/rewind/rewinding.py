@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from waiting import until
 
 from workbench.case import Case, Clone
 from workbench.demo import DemoGuest, Supervisor
@@ -111,13 +111,4 @@ def rebooted(inside: Supervisor) -> None:
             return inside.run(boot, timeout=2).stdout != before
         return False
 
-    eventually("the clone boots again", again, 90)
-
-
-def eventually(what: str, true: object, seconds: float = 30.0) -> None:
-    """Wait until `true()` holds."""
-    assert callable(true)
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
+    until(again, "the clone boots again")

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rewinding import eventually
+from waiting import until
 
 from workbench.errors import FormatError
 from workbench.rewind.network_hub import FRAME, HEADER, RECORD
@@ -63,7 +63,7 @@ def ports(segment: Segment, count: int, limit: int = 1 << 24) -> Iterator[list[P
         for _ in range(count):
             made.append(Port(keeper))
             stack.enter_context(made[-1].socket)
-        eventually("the ports are there", lambda: len(segment.status["ports"]) == count)
+        until(lambda: len(segment.status["ports"]) == count, "the ports are there")
         keeper.wait_for(os.getpid())
         yield made
 
@@ -78,7 +78,7 @@ def test_a_frame_goes_to_all_others_and_into_the_file(segment: Segment) -> None:
         second.send(b"back")
         assert first.take() == b"back"
     assert [frame for _, frame in read_frames(segment.pcap)] == [*frames, b"back"]
-    eventually("the hub ends with its last connection", lambda: not segment.running)
+    until(lambda: not segment.running, "the hub ends with its last connection")
     assert segment.status["ended"]
     assert segment.status["frames"] == len(frames) + 1
 
@@ -98,7 +98,7 @@ def test_who_does_not_read_loses_frames_and_holds_up_nobody(segment: Segment) ->
         for number in range(count):
             sender.send(number.to_bytes(4, "big") * 16_000)
             assert reader.take()[:4] == number.to_bytes(4, "big")
-        eventually("frames are dropped", lambda: segment.status["dropped"] > 0)
+        until(lambda: segment.status["dropped"] > 0, "frames are dropped")
         # Of those that it takes late, each is whole.
         for _ in range(count - segment.status["dropped"]):
             frame = deaf.take()
@@ -111,7 +111,7 @@ def test_the_file_ends_at_its_limit_and_says_so(segment: Segment) -> None:
         for number in range(5):
             first.send(bytes([number]) * 100)
         assert [second.take()[0] for _ in range(5)] == list(range(5))
-    eventually("the hub has ended", lambda: not segment.running)
+    until(lambda: not segment.running, "the hub has ended")
     assert [frame[0] for _, frame in read_frames(segment.pcap)] == [0, 1, 2]
     packets = segment.packets()
     assert len(packets) == 3
@@ -157,7 +157,7 @@ def test_two_starters_get_one_hub(segment: Segment) -> None:
     with segment.kept(set()) as one, segment.kept(set()) as other:
         assert one.net == other.net
         place = one.net.parent
-    eventually("its sockets are gone with it", lambda: not place.exists())
+    until(lambda: not place.exists(), "its sockets are gone with it")
 
 
 def test_keepers_that_come_and_go_at_once_end_nothing(segment: Segment) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rewinding import assert_healthy, eventually, rebooted, supervisor_of
+from rewinding import assert_healthy, rebooted, supervisor_of
+from waiting import until
 
 from workbench.case import Case, Identity, Moment
 from workbench.demo import DemoGuest, Supervisor
@@ -89,7 +90,7 @@ def test_new_clones_of_a_segment_differ_in_everything_and_reach_each_other(
                 first["hostname"], first["hostname"], first["machine_id"], first["mac"], first["address"]
             ]  # fmt: skip
             other = second["address"].partition("/")[0]
-            eventually("they see each other", lambda: inside.run(f"ping -c 1 -W 2 {other}").rc == 0)
+            until(lambda: inside.run(f"ping -c 1 -W 2 {other}").rc == 0, "they see each other")
 
 
 @pytest.mark.parametrize("step", ["the guest refuses", "the clock"])
@@ -117,14 +118,14 @@ def test_a_change_that_fails_leaves_no_clone(
     assert case.clones() == []
     assert list((case.path / "clones").iterdir()) == []
     assert [each.name for each in case.hypervisor.guests() if each.name.startswith(f"{rew_guest.name}-clone")] == []
-    eventually("its segment ends", lambda: not case.segment("failing").running)
+    until(lambda: not case.segment("failing").running, "its segment ends")
 
 
 def test_by_default_a_clone_is_who_memory_says_at_the_time_of_the_moment(
     planted: tuple[Moment, float, float], rew_guest: DemoGuest
 ) -> None:
     moment, before, after = planted
-    eventually("the times can be told apart", lambda: clock_of(rew_guest) > after + 5)
+    until(lambda: clock_of(rew_guest) > after + 5, "the times can be told apart")
     with moment.clone(run=False) as clone:
         assert (dict(clone.record.identity), clone.record.clock) == ({}, "kept")
         present, resumed = clock_of(rew_guest), time.time()

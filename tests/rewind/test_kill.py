@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rewinding import assert_healthy, content, eventually, ours_in
+from rewinding import assert_healthy, content, ours_in
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest
@@ -126,7 +127,7 @@ def test_a_killed_rewind_ends_before_or_where_it_was_asked(
     move_on(rew_guest)
     qemu = case.hypervisor.guest(rew_guest.name).pid
     kill_at(case, rew_guest, target, place, name, when, count)
-    eventually("the guard does its work", lambda: recorder_is_gone(rew_guest), 60)
+    until(lambda: recorder_is_gone(rew_guest), "the guard does its work")
     assert running_and_clean(case, rew_guest)
     assert case.hypervisor.guest(rew_guest.name).pid == qemu, "it was restarted, where in place was possible"
     assert state_of(rew_guest) in allowed
@@ -145,7 +146,7 @@ def test_killed_at_any_moment(scene: tuple[Case, str], rew_guest: DemoGuest) -> 
             assert victim.stdout.readline() == b"go\n"
             time.sleep(delay)
             victim.kill()
-        eventually("the guard does its work", lambda: recorder_is_gone(rew_guest), 60)
+        until(lambda: recorder_is_gone(rew_guest), "the guard does its work")
         assert running_and_clean(case, rew_guest)
         assert state_of(rew_guest) in {"before", "asked"}
         assert_healthy(rew_guest)

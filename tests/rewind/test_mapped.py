@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from rewinding import assert_healthy, content, differing_pages, eventually, supervisor_of
+from rewinding import assert_healthy, content, differing_pages, supervisor_of
+from waiting import until
 
 from workbench.case import Case, Clone, Moment
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
@@ -198,7 +199,7 @@ def test_a_balloon_in_one_clone_takes_nothing_from_another(moment: Moment, origi
         wanted = 128 << 20
         monitor = shrunk.guest.monitor
         monitor.execute("balloon", value=wanted)
-        eventually("the balloon inflates", lambda: monitor.execute("query-balloon")["actual"] == wanted, 60)
+        until(lambda: monitor.execute("query-balloon")["actual"] == wanted, "the balloon inflates")
         assert different(moment, still.guest) == {}
         with moment.clone(run=False) as late:
             assert file_of(late) == file_of(shrunk)
@@ -336,7 +337,7 @@ def test_a_killed_maker_leaves_nothing_that_cannot_be_removed(
         assert holders({inode}) == [next_one.guest.pid]
     assert case.clones() == []
     digest = there.record.region("pc.ram").digest
-    eventually("no process has the file", lambda: not open_files(digest))
+    until(lambda: not open_files(digest), "no process has the file")
 
 
 def open_files(digest: str) -> list[str]:

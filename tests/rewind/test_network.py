@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rewinding import assert_healthy, eventually, rebooted, supervisor_of
+from rewinding import assert_healthy, rebooted, supervisor_of
+from waiting import until
 
 from workbench.case import Case, Clone, Moment
 from workbench.demo import DemoGuest, Supervisor
@@ -90,12 +91,12 @@ def test_a_guest_reaches_the_host_and_so_does_a_clone_that_was_asked_for_it(
 ) -> None:
     """The other side of the next test: what it tries does work."""
     assert "from the host" in reach(rew_guest, listener, "guest")
-    eventually("the host hears the guest", lambda: {b"guest\n", b"guest-udp"} <= listener.words())
+    until(lambda: {b"guest\n", b"guest-udp"} <= listener.words(), "the host hears the guest")
     with moment.clone(network=True) as clone, supervisor_of(clone, rew_guest) as inside:
         inside.wait_ready(60)
         assert clone.record.network == "as-guest"
         assert "from the host" in reach(inside, listener, "as-guest")
-        eventually("the host hears the clone", lambda: b"as-guest\n" in listener.words())
+        until(lambda: b"as-guest\n" in listener.words(), "the host hears the clone")
 
 
 def test_a_clone_reaches_nothing_whatever_its_guest_does(
@@ -111,7 +112,7 @@ def test_a_clone_reaches_nothing_whatever_its_guest_does(
         assert reach(inside, listener, "clone-rebound") == ""
         # Somebody who is sure that he wants it up again finds nothing behind it.
         clone.guest.monitor.execute("set_link", name="net0", up=True)
-        eventually("the card has a carrier", lambda: inside.run("cat /sys/class/net/eth0/carrier").stdout == "1\n")
+        until(lambda: inside.run("cat /sys/class/net/eth0/carrier").stdout == "1\n", "the card has a carrier")
         assert reach(inside, listener, "clone-link") == ""
         assert "no lease" in inside.run("udhcpc -i eth0 -n -q -t 1 -T 1 2>&1", timeout=30).stdout
         assert_healthy(inside)
@@ -157,10 +158,10 @@ def test_clones_of_a_segment_reach_each_other_and_nobody_else(
         assert_told_truly(case, packets)
         assert not any(b"planted-word" in frame for _, frame in read_frames(case.segment("other").pcap))
         os.kill(case.segment("one").status["pid"], signal.SIGKILL)
-        eventually("the hub is dead", lambda: not case.segment("one").running)
+        until(lambda: not case.segment("one").running, "the hub is dead")
         for inside in (first, second):
             assert_healthy(inside)
-    eventually("the hub ends with its last clone", lambda: not case.segment("other").running)
+    until(lambda: not case.segment("other").running, "the hub ends with its last clone")
     assert [each.name for each in case.segments()] == ["one", "other"]
     assert len(case.segment("one").packets()) >= len(packets)
     case.segment("one").end()  # its hub was killed, and left its sockets

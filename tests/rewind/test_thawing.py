@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rewinding import assert_disk_sound, assert_healthy, eventually, supervisor_of
+from rewinding import assert_disk_sound, assert_healthy, supervisor_of
 from test_kill import VICTIM
+from waiting import until
 
 from workbench.capture.quiesce import Quiesce
 from workbench.case import Case, Clone, Moment, Recording, Rewound
@@ -37,7 +38,7 @@ def guest(demo_image: DemoImage) -> Iterator[DemoGuest]:
 
 @pytest.fixture
 def recording(guest: DemoGuest, case: Case) -> Iterator[Recording]:
-    eventually("the agent is up", Agent(case.hypervisor.guest(guest.name)).present)
+    until(Agent(case.hypervisor.guest(guest.name)).present, "the agent is up")
     with case.record(guest.name) as begun:
         yield begun
 
@@ -126,7 +127,7 @@ def test_a_guest_that_somebody_holds_is_told_to_be_frozen_when_it_goes_on(
     done = recording.rewind(case.plan_rewind(moment, "production"), confirm=guest.name)
     assert done.thaw == "not yet: it stands still"
     guest.domain.resume()
-    eventually("thawed by whoever held it", lambda: thawing.thaw_moment(recording.session.guest, done.target))
+    until(lambda: thawing.thaw_moment(recording.session.guest, done.target), "thawed by whoever held it")
     assert_healthy(guest)
 
 
@@ -148,7 +149,7 @@ def test_a_guest_whose_agent_hung_in_the_moment_is_rewound_and_said_to_be_frozen
     guest.reconnect()
     guest.run("killall -CONT qemu-ga")
     agent = Agent(session.guest)
-    eventually("the guard thawed it", lambda: agent.present() and status(agent) == "thawed")
+    until(lambda: agent.present() and status(agent) == "thawed", "the guard thawed it")
     assert_healthy(guest)
 
 
@@ -166,7 +167,7 @@ def test_a_rewind_killed_before_it_thawed_is_thawed_by_the_guard(
     dead = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert dead.returncode == -9, dead.stdout + dead.stderr
     agent = Agent(case.hypervisor.guest(guest.name))
-    eventually("the guard thawed it", lambda: agent.present() and status(agent) == "thawed")
+    until(lambda: agent.present() and status(agent) == "thawed", "the guard thawed it")
     assert_healthy(guest)
 
 

@@ -10,27 +10,19 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx2
 import pytest
+from waiting import until
 
 import workbench
 from workbench.case import Case, Rewound
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
 from workbench.guest.connection import DEFAULT_URI, Hypervisor
-
-
-def until(check: Callable[[], Any], patience: float = 60.0) -> Any:
-    end = time.monotonic() + patience
-    while not (found := check()):
-        assert time.monotonic() < end, f"not within {patience} s"
-        time.sleep(0.05)
-    return found
 
 
 class Running:

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from workbench.service.configuration import Configuration, GuestConfiguration
 from workbench.service.hub import Service
 from workbench.service.keeper import Keeper
 from workbench.service.settings import Limits, Listen, Settings
-
-T = TypeVar("T")
-
-
-def until(check: Callable[[], T], patience: float = 30.0) -> T:
-    """Wait until `check` gives something true."""
-    end = time.monotonic() + patience
-    while True:
-        found = check()
-        if found:
-            return found
-        assert time.monotonic() < end, f"not within {patience} s"
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager

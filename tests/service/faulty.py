@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from conftest import until
+from waiting import until
 
 from workbench.bench.processes import children, command
 from workbench.case import Case
@@ -57,7 +57,7 @@ class Faulty:
         self.process = subprocess.Popen(words, env=self._environment)
         transport = httpx2.HTTPTransport(uds=str(self.socket))
         self.client = httpx2.Client(transport=transport, base_url="http://service", timeout=60)
-        until(self._answers, 60)
+        until(self._answers)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, "the service ended"
@@ -105,7 +105,7 @@ class Faulty:
     def captures(self, more: int = 2) -> dict[str, Any]:
         """Wait for further captures; return the status."""
         before = self.status()["captures"]
-        until(lambda: self.status()["captures"] >= before + more, 60)
+        until(lambda: self.status()["captures"] >= before + more)
         return self.status()
 
     def records(self) -> list[Any]:

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from conftest import until
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
@@ -69,7 +69,7 @@ def test_two_guests_take_turns_and_every_other_capture_is_audited(
     kept += keepers(two, case, Budget(), audit_every=2)
     for each in kept:
         each.start()
-    until(lambda: all(each.status().captures >= 9 for each in kept), 60)
+    until(lambda: all(each.status().captures >= 9 for each in kept))
     known = [case.guest(guest.name).id for guest in two]
     one, other = ([case.store.record(ref.id) for ref in case.store.captures(each)][3:] for each in known)
     apart = [min(abs(mine.time_ns - theirs.time_ns) / 1e9 for theirs in other) for mine in one]
@@ -87,7 +87,7 @@ def test_a_budget_that_does_not_suffice_stretches_both_and_says_so(
     kept += keepers(two, case, budget := Budget(cpu=0.002))
     for each in kept:
         each.start()
-    until(lambda: all(each.status().interval_held_s > INTERVAL for each in kept), 60)
+    until(lambda: all(each.status().interval_held_s > INTERVAL for each in kept))
     for each in kept:
         status = each.status()
         assert (status.health, status.interval_asked_s) == ("degraded", INTERVAL)

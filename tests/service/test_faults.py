@@ -21,10 +21,10 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from conftest import until
 from faulty import Faulty, clean, small_volume
 from own_daemon import OwnDaemon, own_daemon
 from stepped_clock import SteppedClock
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
@@ -320,9 +320,7 @@ def test_a_service_killed_during_a_rewind_settles_it_done_or_undone_and_says_whi
     known, uuid = len(safety_captures(service)), kept.domain.UUIDString()
     asked = {"guest": kept.name, "target": mark, "mode": "production", "confirm": kept.name}
     job = service.client.post("/rewind", json=asked).json()["job"]["id"]
-    end = time.monotonic() + 60
-    while not MOMENTS[moment](service, kept, known):
-        assert time.monotonic() < end
+    until(lambda: MOMENTS[moment](service, kept, known), moment)
     service.kill()
     service.start()
 

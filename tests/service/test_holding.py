@@ -14,7 +14,8 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from conftest import keeper, serving, until
+from conftest import keeper, serving
+from waiting import until
 
 from workbench.bench.processes import children, command
 from workbench.capture.holding.client import Holding
@@ -49,7 +50,7 @@ def kept(demo_image: DemoImage) -> Iterator[DemoGuest]:
 @pytest.fixture(scope="module")
 def service(kept: DemoGuest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with serving(tmp_path_factory.mktemp("held"), holding(kept, hold_s=HELD_S), silent_s=600) as made:
-        until(lambda: keeper(made).status().captures and keeper(made).status().holds, 60)
+        until(lambda: keeper(made).status().captures and keeper(made).status().holds)
         yield made
     assert "<on_crash>restart</on_crash>" in kept.domain.XMLDesc()
 
@@ -64,10 +65,10 @@ def configure(service: Service, wanted: GuestConfiguration) -> None:
     """Have another recorder hold the guest."""
     before = keeper(service).pid
     service.configure(Caller("root", Role.ADMIN), wanted)
-    until(lambda: keeper(service).pid not in (None, before) and holders(service), 60)
+    until(lambda: keeper(service).pid not in (None, before) and holders(service))
     with Hypervisor("qemu:///session") as hypervisor:
         domain = hypervisor.guest(wanted.guest).domain
-        until(lambda: "<on_crash>preserve</on_crash>" in domain.XMLDesc(), 60)
+        until(lambda: "<on_crash>preserve</on_crash>" in domain.XMLDesc())
     time.sleep(1)  # sources attach after that
 
 
@@ -105,7 +106,7 @@ def test_a_panic_is_captured_as_it_happened_and_the_guest_restarts_as_its_descri
     assert keeper(service).status().holds == {"panic": "restart", "watchdog": "none"}
     assert "<on_crash>preserve</on_crash>" in kept.domain.XMLDesc()
     kept.run(PANIC)
-    (moment,) = until(lambda: marked(service, "guest-panic-"), 60)
+    (moment,) = until(lambda: marked(service, "guest-panic-"))
     kept.supervisor.wait_ready(60)
     assert float(kept.run("cut -d' ' -f1 /proc/uptime").stdout) < 60
     with service.case() as case:
@@ -143,8 +144,8 @@ def test_a_guest_that_is_held_goes_on_when_its_recorder_is_killed(service: Servi
     until(lambda: stands(kept))
     os.kill(pid, signal.SIGKILL)
     until(lambda: runs(kept))
-    until(lambda: keeper(service).pid not in (None, pid) and keeper(service).status().holds, 60)
-    until(lambda: "<on_crash>preserve</on_crash>" in kept.domain.XMLDesc(), 60)
+    until(lambda: keeper(service).pid not in (None, pid) and keeper(service).status().holds)
+    until(lambda: "<on_crash>preserve</on_crash>" in kept.domain.XMLDesc())
 
 
 def test_a_holder_that_is_killed_leaves_nothing_put_off(service: Service, kept: DemoGuest) -> None:
@@ -161,7 +162,7 @@ def test_a_guest_that_is_held_for_too_long_is_let_go(service: Service, kept: Dem
     try:
         kept.run(WATCHDOG)
         until(lambda: stands(kept))
-        until(lambda: runs(kept), 20)
+        until(lambda: runs(kept))
     finally:
         os.kill(pid, signal.SIGCONT)
 

@@ -13,7 +13,8 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from conftest import keeper, serving, until
+from conftest import keeper, serving
+from waiting import until
 
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
 from workbench.errors import UsageError

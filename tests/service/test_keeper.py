@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from conftest import until
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
@@ -88,7 +88,7 @@ def test_an_interval_changes_without_a_gap(keeper: Keeper) -> None:
     pid = keeper.pid
     keeper.configure(keeper.configuration.model_copy(update={"interval_s": 0.4}))
     before = keeper.status().captures
-    until(lambda: keeper.status().captures >= before + 4, 10)
+    until(lambda: keeper.status().captures >= before + 4)
     assert keeper.pid == pid
     assert keeper.status().interval_asked_s == 0.4
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from conftest import until
 from test_keeper import keeper_of
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest

@@ -13,7 +13,8 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from conftest import keeper, serving, until
+from conftest import keeper, serving
+from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
@@ -68,7 +69,7 @@ def test_words_of_trouble_on_the_console_are_a_capture(service: Service, kept: D
 
 def test_a_processor_that_is_busy_for_long_enough_is_a_capture(service: Service, kept: DemoGuest) -> None:
     kept.run("(end=$(( $(date +%s) + 30 )); while [ $(date +%s) -lt $end ]; do :; done) >/dev/null 2>&1 &")
-    until(lambda: marked(service, "cpu-high-"), 40)
+    until(lambda: marked(service, "cpu-high-"))
 
 
 def test_an_agent_that_goes_and_comes_back_is_a_capture(service: Service, kept: DemoGuest) -> None:

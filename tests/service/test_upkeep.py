@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from conftest import until
+from waiting import until
 
 from workbench.case import Case
 from workbench.service.chores import Chores
@@ -113,7 +113,7 @@ def test_a_check_names_the_captures_that_are_damaged(case: Path) -> None:
         file.write(bytes([byte[0] ^ 1]))
     upkeep, told = keep(case, prune=3_600, check=0.2)
     try:
-        until(lambda: upkeep.state.checked_ns, 120)
+        until(lambda: upkeep.state.checked_ns)
     finally:
         upkeep.end()
     assert upkeep.state.damage >= 1

@@ -8,12 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from trying import CHANGE, seen
+from waiting import until
 
 from workbench.case import Case, HttpProbe
 from workbench.demo import DemoGuest
@@ -23,13 +23,6 @@ from workbench.remote.case import RemoteCase
 from workbench.store.auditlog import AuditLog
 
 pytestmark = pytest.mark.guest
-
-
-def until(check: Callable[[], Any]) -> Any:
-    """What `check` gives once it is something true."""
-    while not (found := check()):
-        time.sleep(0.1)
-    return found
 
 
 class Served:

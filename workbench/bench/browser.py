@@ -11,7 +11,12 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
@@ -19,7 +24,10 @@ from selenium.webdriver.support.wait import WebDriverWait
 __all__ = ["chromium", "forget", "requests_of", "until"]
 
 T = TypeVar("T")
-_NOT_YET = (NoSuchElementException, StaleElementReferenceException, IndexError)
+_NOT_YET = (
+    NoSuchElementException, StaleElementReferenceException, ElementNotInteractableException,
+    ElementClickInterceptedException, IndexError,
+)  # fmt: skip
 
 
 @contextmanager
@@ -56,7 +64,10 @@ def requests_of(browser: webdriver.Chrome) -> list[str]:
     return [each["params"]["request"]["url"] for each in entries if each["method"] == "Network.requestWillBeSent"]
 
 
-def until(browser: webdriver.Chrome, check: Callable[[], T], patience: float = 60) -> T:
-    """Wait until `check` gives something true; what is not on the page yet, or is drawn anew just now, is not."""
+def until(browser: webdriver.Chrome, check: Callable[[], T], patience: float = 120) -> T:
+    """Wait until `check` gives something true, and give that.
+
+    What is not on the page yet, is drawn anew just now or is covered by something else is not true.
+    """
     waiting = WebDriverWait(browser, patience, poll_frequency=0.05, ignored_exceptions=_NOT_YET)
     return waiting.until(lambda _: check())

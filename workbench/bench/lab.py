@@ -23,7 +23,7 @@ from selenium.webdriver import Chrome
 import workbench
 from workbench.bench.browser import forget, until
 
-__all__ = ["KERNEL", "TOKEN", "Notebook", "end_sessions", "free_port", "jupyterlab", "until", "wear"]
+__all__ = ["KERNEL", "TOKEN", "Notebook", "end_sessions", "free_port", "jupyterlab", "wear"]
 
 TOKEN = secrets.token_hex(16)
 EXTENSIONS = Path(workbench.__file__).parent / "notebook" / "labextensions"
@@ -150,7 +150,7 @@ class Notebook:
         end_sessions(browser, address)
         if code is not None:
             _write(place / name, code)
-        browser.set_script_timeout(60)
+        browser.set_script_timeout(240)  # the kernel may be asked to wait for what it does
         browser.get(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
         until(browser, lambda: browser.execute_script("return Boolean(window.jupyterapp?.shell?.currentWidget)"))
         browser.execute_async_script(OPEN)
