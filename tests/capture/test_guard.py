@@ -40,7 +40,7 @@ def test_without_its_guard_nothing_is_paused(guest: DemoGuest, case: Case) -> No
 
 @contextlib.contextmanager
 def hanging(case: Case, guest: DemoGuest, seconds: float, *recovery: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that stands still in the middle of a pause whose limit is 1 s."""
+    """A process that stands still in the middle of a pause whose limit is 5 s."""
     words = [sys.executable, str(RECORDER), str(case.path), guest.uri, guest.name, str(seconds), *recovery]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -53,10 +53,10 @@ def hanging(case: Case, guest: DemoGuest, seconds: float, *recovery: str) -> Ite
 
 def test_a_hung_process_does_not_hold_the_guest_and_its_capture_is_dropped(guest: DemoGuest, case: Case) -> None:
     live = case.hypervisor.guest(guest.name)
-    with hanging(case, guest, 2.5) as process:
+    with hanging(case, guest, 12) as process:
         assert not live.is_running()
         process.send_signal(signal.SIGSTOP)
-        until(live.is_running, "the guard resumes the guest at the limit of 1 s")
+        until(live.is_running, "the guard resumes the guest at the limit of 5 s")
         process.send_signal(signal.SIGCONT)
         said, _ = process.communicate(timeout=30)
     assert said.startswith("dropped: the pause outlasted its limit")
@@ -86,12 +86,14 @@ def test_a_recovery_that_fails_is_run_again_and_nobody_begins_before_it(
     guest: DemoGuest, case: Case, tmp_path: Path
 ) -> None:
     told, live = tmp_path / "told", case.hypervisor.guest(guest.name)
-    script = f"file = open({str(told)!r}, 'a'); file.write('tried '); raise SystemExit(file.tell() < 10)"
+    go = tmp_path / "go"
+    script = f"import os; open({str(told)!r}, 'a').write('tried '); raise SystemExit(not os.path.exists({str(go)!r}))"
     with hanging(case, guest, 60, sys.executable, "-c", script) as process:
         until(told.exists, "the recovery runs")
         with pytest.raises(GuestBusyError):
             Claim(live.id, guest.name)
-        until(lambda: told.read_text() == "tried tried ", "the recovery runs again")
+        go.touch()
+        until(lambda: told.read_text().count("tried") >= 2, "the recovery runs again")
         process.wait()
     live.monitor.execute("cont")
     until(lambda: not claimed(live.id), "the guard gives the claim back")

@@ -109,7 +109,7 @@ def test_a_pause_that_outlasted_its_limit_cannot_be_armed_anew(guest: DemoGuest,
         recording.capture("first")
         session = recording.session
         live = case.hypervisor.guest(guest.name)
-        with pytest.raises(CaptureError, match="outlasted its limit"), session.pause(limit=0.3):  # noqa: PT012
+        with pytest.raises(CaptureError, match="outlasted its limit"), session.pause(limit=3.0):  # noqa: PT012
             until(live.is_running)
             with pytest.raises(CaptureError, match="outlasted its limit"):
                 session.guard.arm(30.0, ["false"])

@@ -56,6 +56,8 @@ _LOOKS_AFTER_DEATH = 20
 _TRY_AFTER_DEATH = 60.0
 """Seconds for which a resume that fails is tried again, where nobody is left to be told."""
 _TRY_AGAIN = 0.05
+_LATE_STOP = 10.0
+"""Seconds after the limit in which a `stop` that was under way, or that its process sends late, is still undone."""
 _LOOK_FOR_LIBVIRT = 0.2
 _RECOVERIES = (1.0, 2.0, 5.0, 10.0, 0.0)
 """Seconds after a recovery that failed before it is run again: it can be run at any time."""
@@ -245,6 +247,8 @@ class _Watch:
         self.deadline: float | None = None
         self.recovery: list[str] | None = None
         self.acted = False
+        self.acted_at = 0.0
+        self.over = False  # a recovery ran, and the claim with it: the guest may be another session's by now
         self.lost = False  # libvirt, when it was asked last
         self.parted = False
         self.freezing = False
@@ -338,7 +342,8 @@ class _Watch:
             self.parted = True
             if self.freezing:
                 self._thaw()
-            self._release_unless_settled()
+            if self.deadline is None:
+                self._release_unless_settled()
             thaws = self.thawing is not None and not self.thawing.settled
             self._answer({"stays": thaws or self.deadline is not None})
         return "bye" in message
@@ -361,12 +366,15 @@ class _Watch:
             self._answer({"began_ns": thawing.began_ns, "count": thawing.count, "settled": thawing.settled})
 
     def _at_the_limit(self) -> None:
-        self.acted = True
+        now = time.monotonic()
+        if not self.acted:
+            self.acted, self.acted_at = True, now
         if self.recovery is not None:
             self._recover()
             self.deadline = None
         else:
-            self.deadline = None if self._resume() else time.monotonic() + _TRY_AGAIN
+            done = self._resume() and now - self.acted_at >= _LATE_STOP
+            self.deadline = None if done else now + _TRY_AGAIN
 
     def _after_death(self) -> None:
         if self.freezing:
@@ -376,6 +384,8 @@ class _Watch:
         self._stay_for_the_thaw()
 
     def _put_right(self) -> None:
+        if self.over:
+            return
         if self.deadline is not None and self.recovery is not None:
             self._recover()
             return
@@ -401,7 +411,7 @@ class _Watch:
                 break
             time.sleep(pause)
         self.claim.close()
-        self.recovery = None
+        self.recovery, self.over = None, True
 
     def _until_reached(self) -> None:
         """Wait for libvirt where it is gone, as long as the guest's QEMU is there."""
