@@ -39,10 +39,14 @@ _MOST_WORDS = 2_000
 
 
 def _step_back() -> None:
-    """Let everybody else go first."""
-    os.nice(_NICE)
+    """Let everybody else go first: it gets what nobody else wants of the processors."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _bound() -> None:
+    """Take little, and be the first to go where memory is short."""
+    os.nice(_NICE)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
@@ -108,11 +112,12 @@ def main(what: str) -> int:
     """Examine until nobody asks any more, or check rules; the exit code is 1 after an error that was told."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the service says when; a Ctrl-C at its terminal reaches all
-    _step_back()
+    _bound()
     order = json.load(sys.stdin)
-    if what == "check":
+    if what == "check":  # somebody waits for it
         _check(order)
         return 0
+    _step_back()
     channel = Channel(socket.socket(fileno=int(what)))
     try:
         _examine(channel, order)

@@ -7,7 +7,6 @@ what waits grow: past the backlog all but the newest is skipped, counted, and wh
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import socket
@@ -35,6 +34,8 @@ _PATIENCE = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds before another examiner is started, after so many failures in a row."""
 _START_S = 300.0
 """Seconds that an examiner gets to compile its rules: it works only where nobody else wants to."""
+_END_S = 30.0
+"""Seconds that the end of an examiner that closed its channel is waited for, so that what ended it can be told."""
 _TRIES = 2
 """Examiners that an increment may cost before it is left out."""
 Found = Callable[[Event, str], None]
@@ -190,11 +191,14 @@ class Increments:
                 self._leave()
 
     def _examine(self, capture: str) -> None:
-        channel = self._channel or self._begin()
+        channel, wanted = self._channel or self._begin(), self._of
+        assert wanted is not None
         self._say("working", self._state.why)
         try:
             channel.send(examine=capture, base=self._base)
             told = channel.receive()
+        except TimeoutError:
+            raise GuestError(self._what_hangs(wanted.patience_s)) from None
         except (EOFError, OSError):
             raise GuestError(self._what_ended()) from None
         self._done(capture, told)
@@ -228,6 +232,8 @@ class Increments:
         channel = self._channel = Channel(ours)
         try:
             told_first = channel.receive()
+        except TimeoutError:
+            raise GuestError(self._what_hangs(_START_S)) from None
         except EOFError:
             raise GuestError(self._what_ended()) from None
         if "failed" in told_first:
@@ -235,17 +241,25 @@ class Increments:
         ours.settimeout(wanted.patience_s)
         return channel
 
-    def _what_ended(self) -> str:
+    def _what_hangs(self, seconds: float) -> str:
         """Say what became of an examiner that does not answer."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            return self._what_ended()
+        return f"the examiner did not answer within {seconds:g} s"
+
+    def _what_ended(self) -> str:
+        """Say what became of an examiner whose channel is closed: it ends as soon as it gets a processor."""
         process, wanted = self._process, self._of
         assert process is not None
         assert wanted is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = process.wait(0.5)
-            if code == -signal.SIGPROF:
-                return f"an increment took more than {wanted.limit_s:g} s of processor time"
-            return f"the examiner was ended by signal {-code}" if code < 0 else f"the examiner ended with {code}"
-        return f"the examiner did not answer within {wanted.patience_s:g} s"
+        try:
+            code = process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            return "the examiner closed its channel and did not end"
+        if code == -signal.SIGPROF:
+            return f"an increment took more than {wanted.limit_s:g} s of processor time"
+        return f"the examiner was ended by signal {-code}" if code < 0 else f"the examiner ended with {code}"
 
     def _done(self, capture: str, told: dict[str, Any]) -> None:
         done, unseen = bool(told["done"]), str(told["unseen"])

@@ -54,10 +54,14 @@ class Channel:
         ------
         EOFError
             If the other side ended, or sent what is no message.
+        TimeoutError
+            If the socket has a time-out, and it has passed.
         """
         try:
             line = self._file.readline(_LONGEST + 1)
             message = json.loads(line) if line.endswith(b"\n") else None
+        except TimeoutError:
+            raise
         except (OSError, ValueError) as error:
             raise EOFError("no message") from error
         if not isinstance(message, dict):
