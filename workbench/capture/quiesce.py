@@ -27,7 +27,7 @@ __all__ = ["Freeze", "Freezer", "Quiesce"]
 
 _LONGEST = 60.0
 _ASK = 1.0
-"""Seconds in which an agent that is well says whether anything is frozen."""
+"""Seconds in which an agent that is well says whether anything is frozen; who asked for one capture waits longer."""
 _SILENCE = 30.0
 """Seconds for which captures on an interval do not ask an agent again that did not answer."""
 _LEAST_THAW = 1.0
@@ -150,7 +150,7 @@ class Freezer:
             return
         try:
             if patient or time.monotonic() >= self._silent_until:
-                self._freeze(freeze, wish)
+                self._freeze(freeze, wish, wish.timeout_s if patient else min(_ASK, wish.timeout_s))
             else:
                 freeze.why = "the agent did not answer a short time ago"
             freeze.refuse_if_required()
@@ -159,10 +159,10 @@ class Freezer:
             if freeze.began_ns:
                 self._thaw(freeze, wish)
 
-    def _freeze(self, freeze: Freeze, wish: Quiesce) -> None:
-        """Freeze, or note why not."""
+    def _freeze(self, freeze: Freeze, wish: Quiesce, limit: float) -> None:
+        """Freeze, or note why not; an agent has `limit` seconds to say whether anything is frozen."""
         try:
-            if self._may_freeze(freeze, min(_ASK, wish.timeout_s)):
+            if self._may_freeze(freeze, limit):
                 self._guard.freezing(wish.timeout_s)
                 freeze.began_ns, freeze.maybe_frozen = time.monotonic_ns(), True
                 freeze.count = self._agent.typed(int, "guest-fsfreeze-freeze", limit=wish.timeout_s)

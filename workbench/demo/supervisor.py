@@ -118,15 +118,17 @@ class Supervisor:
         OutcomeUnknownError
             It can, but no answer came.
         """
-        end = time.monotonic() + timeout
+        end, patience = time.monotonic() + timeout, 2.0
         self.close()
         while True:
             left = end - time.monotonic()
             try:
-                return self.ping(timeout=max(0.05, min(2.0, left)))
-            except (GuestGoneError, OutcomeUnknownError):
+                return self.ping(timeout=max(0.05, min(patience, left)))
+            except (GuestGoneError, OutcomeUnknownError) as error:
                 if left <= 0:
                     raise
+                if isinstance(error, OutcomeUnknownError):
+                    patience *= 2  # a guest that is slow would answer only what was given up
                 time.sleep(0.05)
 
     def ping(self, timeout: float = 10) -> float:

@@ -32,7 +32,7 @@ _LEAST, _MOST = 1 << 10, 256 << 10
 _PATIENCE = 4.0
 """Seconds without a line of the answer after which it is asked for again."""
 _TRIES = 8
-_OPENED = 1.5
+_OPENED = 5.0
 _HELLO = 3.0
 _HELLOS = 4
 _CURE = "Look at `clone.console()`: a shell of root has to stand at its prompt there"

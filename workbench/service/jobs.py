@@ -134,7 +134,7 @@ class Jobs:
         try:
             self._note(job, changes, ended)
         finally:
-            self._change(job, ended_ns=time.time_ns(), **changes)
+            self._change(job, **changes, ended_ns=time.time_ns())
 
     @staticmethod
     def _note(job: Job, changes: dict[str, Any], ended: Callable[[Job], None]) -> None:

@@ -368,6 +368,7 @@ class Keeper:
             while True:
                 message = channel.receive()
                 watchdog.heard()
+                self._silent(0)
                 if "failed" in message:
                     return as_error(message["failed"])
                 self._take(message)

@@ -106,8 +106,10 @@ class Holding:
     def _part(self) -> None:
         self._socket.close()
         self._lines.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(1)
+        except subprocess.TimeoutExpired:  # it ends on its own, and is not left a zombie
+            threading.Thread(target=self._process.wait, name="the holder's end", daemon=True).start()
 
     def _watch(self) -> None:
         """Wait for the holder's last word; one that dies without it is stood in for."""

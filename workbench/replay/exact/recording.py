@@ -46,6 +46,8 @@ _LOOK = 0.05
 _ECHO = 0.25
 """Seconds that a typed character's echo is waited for."""
 _TRIES = 50
+"""Tries to end where the guest sleeps on, each for a little less long; then anywhere, for `_PATIENCE_S`."""
+_PATIENCE_S = 30.0
 _ASLEEP_NS = 20_000_000
 """How long it should sleep on from its end; less where that is not to be had."""
 
@@ -244,8 +246,10 @@ class Recorder:
         """
         over = self.ended
         self.qemu.monitor.execute("stop")
-        for left in range(_TRIES, 0, -1):
-            wanted = 0 if over else _ASLEEP_NS * left // _TRIES  # nothing goes on from a machine that ended
+        tries, end = 0, time.monotonic() + _PATIENCE_S
+        while tries < _TRIES or time.monotonic() < end:
+            wanted = 0 if over else _ASLEEP_NS * max(0, _TRIES - tries) // _TRIES  # nothing goes on from what ended
+            tries += 1
             elsewhere = not over and at_handler(self.qemu)
             if not elsewhere and disk_is_quiet(self.qemu) and (stood := self._save_end(wanted)):
                 return stood
@@ -254,7 +258,7 @@ class Recorder:
             self.qemu.monitor.execute("stop")
         raise OutcomeUnknownError(
             f"{self.qemu.name}: its state cannot be saved: there are always events under way",
-            tries=_TRIES, cure="End the recording when the guest rests.",
+            tries=tries, cure="End the recording when the guest rests.",
         )  # fmt: skip
 
     def _save_end(self, asleep_ns: int) -> tuple[int, str] | None:
