@@ -17,7 +17,7 @@ pytestmark = pytest.mark.guest
 
 def run_bench(*words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "workbench.bench", "--quick", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
 
 
 def document(*words: str) -> dict[str, Any]:
@@ -97,4 +97,3 @@ def test_a_service_is_asked_triggered_polled_and_pruned_while_it_records() -> No
     ]
     assert all(min(figure["samples"]) > 0 for name, figure in figures.items() if "still there" not in name)
     assert figures["pause while 50 clients ask for status"]["peers"][0]["samples"]
-    assert abs(figures["bytes told freed by a prune, of which still there"]["median"]) < 50

@@ -126,7 +126,7 @@ def test_a_guest_that_ends_in_the_middle_ends_the_watch_and_loses_nothing(boot_g
 
 def _power_off(guest: DemoGuest) -> None:
     with contextlib.suppress(WorkbenchError):
-        guest.run("poweroff -f", timeout=5)
+        guest.run("poweroff -f", timeout=60)
 
 
 @pytest.mark.parametrize("step", ["xen-save-devices-state", "transaction", "cont"])

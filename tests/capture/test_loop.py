@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from waiting import until
 
 from workbench.capture.quiesce import Quiesce
 from workbench.capture.schedule import CaptureLoop, Tick
@@ -51,8 +52,10 @@ def run_for(session: Session, interval: float, count: int) -> list[Tick]:
 def test_a_capture_every_interval() -> None:
     began = time.monotonic()
     ticks = run_for(Session(), 0.2, 5)
-    assert time.monotonic() - began >= 4 * 0.2
-    assert [(tick.error, tick.skipped) for tick in ticks] == [(None, 0)] * 5
+    passed = time.monotonic() - began
+    assert passed >= 4 * 0.2
+    assert [tick.error for tick in ticks] == [None] * 5
+    assert 4 + sum(tick.skipped for tick in ticks) <= int(passed / 0.2)  # a busy host may skip some
 
 
 def test_an_interval_that_cannot_be_held_is_told_and_never_queued() -> None:
@@ -79,7 +82,7 @@ def test_ticks_that_were_skipped_are_over() -> None:
     loop.run(listen)
     passed = int((time.monotonic() - began) / 0.3)
     assert ticks[1].skipped >= 2
-    assert ticks[-1].skipped == 0
+    assert min(tick.skipped for tick in ticks[2:]) == 0
     assert sum(tick.skipped for tick in ticks) + len(ticks) - 1 <= passed
 
 
@@ -94,8 +97,9 @@ def test_a_request_does_not_wait_for_the_interval(guest: DemoGuest, case: Case) 
 
     with case.record(guest.name) as recording:
         recording.start(60, listen)
+        until(lambda: heard, "the first capture")
         recording.request("the alarm", mark="alert-1")
-        assert done.wait(30)
+        assert done.wait(120)
         with pytest.raises(UsageError):
             recording.capture("not beside a watch")
     assert [str(tick.record.mode) for tick in heard if tick.record] == ["continuous", "event"]
@@ -125,13 +129,13 @@ def test_an_interval_that_cannot_be_meant_is_refused(interval: float) -> None:
 def test_loops_with_phases_take_turns_and_no_tick_comes_later_for_it() -> None:
     """Two loops of one interval, half of it apart: by the clock that they share, each stays in its half."""
     interval = 0.6
-    taken: dict[float, list[float]] = {0.1: [], 0.4: []}
+    taken: dict[float, list[tuple[float, int]]] = {0.1: [], 0.4: []}
 
     def run(phase: float) -> None:
         loop = CaptureLoop(Session(), interval)  # type: ignore[arg-type]
 
-        def listen(_tick: Tick) -> None:
-            taken[phase].append(loop._due)
+        def listen(tick: Tick) -> None:
+            taken[phase].append((loop._due, tick.skipped))
             loop.set_interval(interval, phase)
             if len(taken[phase]) == 6:
                 loop.stop()
@@ -144,8 +148,9 @@ def test_loops_with_phases_take_turns_and_no_tick_comes_later_for_it() -> None:
     for each in loops:
         each.join()
     for phase, dues in taken.items():
-        assert all(later - earlier <= interval + 1e-3 for earlier, later in pairwise(dues))
-        off = [(due - phase + interval / 2) % interval - interval / 2 for due in dues[1:]]
+        for (earlier, _), (later, skipped) in pairwise(dues):
+            assert later - earlier <= interval * (1 + skipped) + 1e-3
+        off = [(due - phase + interval / 2) % interval - interval / 2 for due, _ in dues[1:]]
         assert off == pytest.approx([0.0] * 5, abs=1e-3)
 
 

@@ -6,6 +6,7 @@ so a capture that would begin then waits, and finds the guest gone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def processes_of(uuid: str) -> list[str]:
 def assert_arrived(domain: libvirt.virDomain, place: Path, case: Case) -> None:
     """The guest is well on its new host, alone, with nothing of ours in it; the case is whole, and knows it left."""
     with supervisor_there(place) as inside:
-        inside.wait_ready(30)
+        inside.wait_ready(120)
         assert inside.run("cat /tmp/when").stdout == "before\n"
         assert inside.health().problems == ()
     assert find_leftovers(Monitor(domain, "migrated")) == []
@@ -73,14 +74,28 @@ def test_a_migration_between_captures_ends_the_watch(
     guest = boot(boot_guest, "mig-watched")
     with Case.create(tmp_path / "case", uri=guest.uri) as case:
         recording = case.record(guest.name)
-        told = threading.Event()
-        recording.start(0.3, lambda _tick: told.set())
-        until(lambda: len(list(case.moments())) >= 3)
-        told.clear()
-        assert told.wait(30)  # a capture has just ended: the migration begins outside of a pause
+        between, begun = threading.Event(), threading.Event()
+
+        def listen(_tick: object) -> None:
+            """Hold the loop up after a capture: the migration begins outside of a pause."""
+            if len(list(case.moments())) >= 3:
+                between.set()
+                begun.wait(120)
+
+        def watch() -> None:
+            with contextlib.suppress(libvirt.libvirtError):  # it is over, and the guest gone
+                until(lambda: guest.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE, "it migrates")
+            begun.set()
+
+        recording.start(0.3, listen)
+        assert between.wait(120)
+        watching = threading.Thread(target=watch)
+        watching.start()
         domain = migrate(guest, there, public_directory)
+        begun.set()
+        watching.join()
         assert domain.state() == [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED]
-        recording._thread.join(30)  # type: ignore[union-attr]
+        recording._thread.join(120)  # type: ignore[union-attr]
         with pytest.raises(GuestGoneError):
             recording.close()
         assert_arrived(domain, public_directory, case)
@@ -94,7 +109,7 @@ def test_a_migration_that_begins_inside_a_pause_brings_the_guest_paused(
     with Case.create(tmp_path / "case", uri=guest.uri) as case:
         with case.record(guest.name) as recording:
             first = recording.capture("first")
-            with pytest.raises(GuestGoneError), recording.session.pause():
+            with pytest.raises(GuestGoneError), recording.session.pause(limit=120):
                 domain = migrate(guest, there, public_directory)
         assert domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED
         hand_over(guest, domain)

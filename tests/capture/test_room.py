@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,7 +102,7 @@ def test_a_guest_whose_writes_a_full_copy_broke_runs_on_and_has_lost_none(
 
     def slowed(self: disks.BackupTarget) -> list[dict[str, Any]]:
         actions = real(self)
-        actions[-1]["data"]["speed"] = 1 << 20
+        actions[-1]["data"]["speed"] = 1 << 16
         return actions
 
     with Case.create(volume / "case", uri=written.uri) as case, case.record(written.name) as recording:
@@ -113,15 +112,16 @@ def test_a_guest_whose_writes_a_full_copy_broke_runs_on_and_has_lost_none(
         monkeypatch.setattr(disks.os, "posix_fallocate", lambda *_words: None)
         monkeypatch.setattr(disks.BackupTarget, "actions", slowed)
         leave(volume, 6 << 20)
-        written.run(f"(until test -e /run/enough; do {OVERWRITE} || touch /run/lost; done) >/dev/null 2>&1 &")
+        loop = f"until test -e /run/enough; do {OVERWRITE} || touch /run/lost; done"
+        written.run(f"({loop}) >/dev/null 2>&1 & echo $! >/run/writer")
         session.begin()
         with pytest.raises(StoreFullError):
             capture_too_much(session)
         assert session.guest.is_running()
         (volume / "ballast").unlink()
         monkeypatch.undo()
-        written.run("touch /run/enough", timeout=60)
-        time.sleep(0.5)
+        ended = "while kill -0 $(cat /run/writer) 2>/dev/null; do usleep 100000; done"
+        written.run(f"touch /run/enough; {ended}", timeout=240)
         assert written.run("ls /run/lost 2>/dev/null; rm -f /run/enough").stdout.strip() == ""
         with standing(written):
             assert_equal_to_guest(case, written, recording.capture("room again"), tmp_path)

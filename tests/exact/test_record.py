@@ -71,7 +71,7 @@ def test_a_recording_does_not_end_between_an_interrupt_and_its_handler(case: Cas
 def test_a_machine_that_ends_by_itself_is_kept_as_it_ended(empty: Case, demo_image: DemoImage) -> None:
     """It has no root file system: its kernel panics and restarts it."""
     with empty.record_exactly(SMALL, kernel=demo_image.kernel) as recorder:
-        recorder.run(60)
+        recorder.run(240)
         assert recorder.ended
     recording = empty.exact_recording(recorder.id)
     assert b"Kernel panic" in recording.console

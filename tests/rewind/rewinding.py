@@ -108,7 +108,8 @@ def rebooted(inside: Supervisor) -> None:
     def again() -> bool:
         with contextlib.suppress(GuestError):
             inside.wait_ready(5)
-            return inside.run(boot, timeout=2).stdout != before
+            told = inside.run(boot, timeout=30)
+            return told.rc == 0 and told.stdout not in ("", before)
         return False
 
     until(again, "the clone boots again")

@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 from rewinding import assert_healthy, differing_pages, rebooted, supervisor_of
+from waiting import until
 
 from workbench.case import Case, Clone, Moment
 from workbench.demo import DemoGuest, DemoSpec
@@ -277,6 +278,7 @@ def test_a_read_only_medium_stays_one(boot_rew: Boot, case: Case, workplace: Pat
         f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{medium}'/>"
         "<target dev='vdr' bus='virtio'/><readonly/></disk>"
     )
+    until(lambda: "vdb" in guest.run("ls /sys/block").stdout, "the guest takes it up")
     with case.record(guest.name) as recording:
         there = recording.capture("with a read-only medium")
     assert "disk:vdr" not in [each.spec.name for each in there.record.regions]

@@ -151,7 +151,9 @@ def test_what_a_strangers_xml_calls_a_kernel_keeps_nobody_waiting(tmp_path: Path
     assert read_kernel("<domain/>") == b""
 
 
-def test_clones_that_start_at_once_share_it_too(moment: Moment) -> None:
+def test_clones_that_start_at_once_share_it_too(moment: Moment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "_PATIENCE", 300.0)
+
     def start(_number: int) -> Clone:
         with Case(moment.case.path) as case:
             return case.moment(moment.id).clone(run=False)
@@ -326,7 +328,7 @@ def test_a_killed_maker_leaves_nothing_that_cannot_be_removed(
     with case.record(original.name) as recording:
         there = recording.capture("then")
     words = [sys.executable, "-c", VICTIM, str(case.path), place, name, when]
-    done = subprocess.run(words, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, timeout=240, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     with there.clone(run=False) as next_one:
         assert different(there, next_one.guest) == {}

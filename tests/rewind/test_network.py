@@ -90,12 +90,16 @@ def test_a_guest_reaches_the_host_and_so_does_a_clone_that_was_asked_for_it(
     moment: Moment, rew_guest: DemoGuest, listener: Listener
 ) -> None:
     """The other side of the next test: what it tries does work."""
-    assert "from the host" in reach(rew_guest, listener, "guest")
-    until(lambda: {b"guest\n", b"guest-udp"} <= listener.words(), "the host hears the guest")
+
+    def heard() -> bool:
+        told = reach(rew_guest, listener, "guest")
+        return "from the host" in told and {b"guest\n", b"guest-udp"} <= listener.words()
+
+    until(heard, "host and guest hear each other")
     with moment.clone(network=True) as clone, supervisor_of(clone, rew_guest) as inside:
         inside.wait_ready(60)
         assert clone.record.network == "as-guest"
-        assert "from the host" in reach(inside, listener, "as-guest")
+        until(lambda: "from the host" in reach(inside, listener, "as-guest"), "the clone hears the host")
         until(lambda: b"as-guest\n" in listener.words(), "the host hears the clone")
 
 
@@ -120,7 +124,7 @@ def test_a_clone_reaches_nothing_whatever_its_guest_does(
         inside.run("ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0")
         assert reach(inside, listener, "clone-rebooted") == ""
     assert b"clone-" not in b" ".join(listener.heard)
-    assert "from the host" in reach(rew_guest, listener, "still")
+    until(lambda: "from the host" in reach(rew_guest, listener, "still"), "the guest hears the host")
 
 
 @contextlib.contextmanager
@@ -147,9 +151,10 @@ def test_clones_of_a_segment_reach_each_other_and_nobody_else(
         for number, inside in enumerate((first, second, stranger), 41):
             address(inside, number)
         first.run("(echo planted-word | nc -l -p 7000) >/dev/null 2>&1 &")
-        ask = "{ nc -w 3 10.0.2.41 7000 </dev/null & ping -c 1 -W 1 10.0.2.15 | grep 'bytes from' & wait; } 2>/dev/null"
-        assert stranger.run(ask).stdout == ""
-        assert second.run(ask).stdout == "planted-word\n"
+        ping = "ping -c 1 -W 1 10.0.2.15 | grep 'bytes from'"
+        ask = "{ nc -w %d 10.0.2.41 7000 </dev/null & " + ping + " & wait; } 2>/dev/null"
+        assert stranger.run(ask % 3).stdout == ""
+        assert second.run(ask % 30).stdout == "planted-word\n"
         assert reach(second, listener, "segment") == ""
         assert b"segment" not in b" ".join(listener.heard)
         assert case.segment("one").running
@@ -173,7 +178,7 @@ def assert_told_truly(case: Case, packets: object) -> None:
 
     assert isinstance(packets, pd.DataFrame)
     frames = [frame for _, frame in read_frames(case.segment("one").pcap)]
-    [word] = [number for number, frame in enumerate(frames) if b"planted-word" in frame]
+    word = next(number for number, frame in enumerate(frames) if b"planted-word" in frame)  # or again
     row = packets.iloc[word]
     assert (row["source"], row["source_port"], row["destination"]) == ("10.0.2.41", 7000, "10.0.2.42")
     assert (row["source_mac"], row["destination_mac"]) == ("52:54:00:00:00:29", "52:54:00:00:00:2a")
@@ -183,7 +188,7 @@ def assert_told_truly(case: Case, packets: object) -> None:
     asked = packets[
         (packets["protocol"] == "ARP") & packets["info"].str.contains(r"who has 10.0.2.41\? tell 10.0.2.42")
     ]
-    assert len(asked) == 1
+    assert len(asked) >= 1
     assert packets.attrs["cut"] is None
 
 

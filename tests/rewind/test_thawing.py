@@ -18,7 +18,7 @@ from waiting import until
 from workbench.capture.quiesce import Quiesce
 from workbench.case import Case, Clone, Moment, Recording, Rewound
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
-from workbench.errors import RewindError
+from workbench.errors import AgentError, RewindError
 from workbench.guest.agent import Agent
 from workbench.model import CaptureMode
 from workbench.rewind import thawing
@@ -55,7 +55,7 @@ def assert_healthy_clone(clone: Clone, guest: DemoGuest) -> None:
 
 
 def writes(guest: DemoGuest) -> bool:
-    return guest.run("echo written >/root/after && sync", timeout=10).rc == 0
+    return guest.run("echo written >/root/after && sync", timeout=60).rc == 0
 
 
 def test_a_clone_is_thawed_and_writes(guest: DemoGuest, case: Case, recording: Recording, tmp_path: Path) -> None:
@@ -149,12 +149,15 @@ def test_a_guest_whose_agent_hung_in_the_moment_is_rewound_and_said_to_be_frozen
     guest.reconnect()
     guest.run("killall -CONT qemu-ga")
     agent = Agent(session.guest)
-    until(lambda: agent.present() and status(agent) == "thawed", "the guard thawed it")
+    until(lambda: status(agent) == "thawed", "the guard thawed it")
     assert_healthy(guest)
 
 
 def status(agent: Agent) -> str:
-    return str(agent.ask("guest-fsfreeze-status", limit=5))
+    try:
+        return str(agent.ask("guest-fsfreeze-status", limit=30))
+    except AgentError:
+        return "silent"
 
 
 def test_a_rewind_killed_before_it_thawed_is_thawed_by_the_guard(
@@ -167,7 +170,7 @@ def test_a_rewind_killed_before_it_thawed_is_thawed_by_the_guard(
     dead = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert dead.returncode == -9, dead.stdout + dead.stderr
     agent = Agent(case.hypervisor.guest(guest.name))
-    until(lambda: agent.present() and status(agent) == "thawed", "the guard thawed it")
+    until(lambda: status(agent) == "thawed", "the guard thawed it")
     assert_healthy(guest)
 
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ class Faulty:
         self.socket, self._environment = place / "api.sock", environment
         (place / "workbench.toml").write_text(
             f'case = "{self.path}"\nconnect = "{uri}"\nstate = "{place}/state"\n[listen]\nsocket = "{self.socket}"\n'
-            "[limits]\nrequests_per_minute = 100000\nfree_bytes = 0\nsilent_s = 4\n"
+            "[limits]\nrequests_per_minute = 100000\nfree_bytes = 0\nsilent_s = 20\n"
         )
         self.start()
 
@@ -92,15 +91,16 @@ class Faulty:
     def status(self) -> dict[str, Any]:
         return dict(self.client.get("/capture-status").json()["guests"][0])
 
-    def until_status(self, patience: float = 60.0, **wanted: object) -> dict[str, Any]:
+    def until_status(self, patience: float = 180.0, **wanted: object) -> dict[str, Any]:
         """Wait until the status says all of this, and return it."""
-        end = time.monotonic() + patience
-        while True:
+
+        def told() -> dict[str, Any] | None:
             found = self.status()
-            if all(found[name] == value for name, value in wanted.items()):
-                return found
-            assert time.monotonic() < end, (wanted, found)
-            time.sleep(0.05)
+            return found if all(found[name] == value for name, value in wanted.items()) else None
+
+        found = until(told, str(wanted), patience)
+        assert found is not None
+        return found
 
     def captures(self, more: int = 2) -> dict[str, Any]:
         """Wait for further captures; return the status."""

@@ -402,6 +402,9 @@ def test_captures_go_on_meanwhile(tmp_path: Path, same: bool) -> None:
         thread = busy(lambda: extend(built, writer, 1, seed=next(seeds)), until=ended)
         try:
             for _ in range(4):
+                enough = len(built.records) + 15
+                while len(built.records) < enough:
+                    time.sleep(0.01)
                 pruner = store if same else built.open()
                 known = [ref.id for ref in pruner.captures(GUEST)]
                 gone = [capture for number, capture in enumerate(known[:-5]) if number % 4]

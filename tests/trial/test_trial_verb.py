@@ -26,7 +26,7 @@ def trial(case: Case, *words: str) -> tuple[int, Any]:
 
 def test_a_trial_outlives_its_command_and_ends_with_another(case: Case, tried: DemoGuest, tmp_path: Path) -> None:
     (tmp_path / "change.sh").write_text("echo changed >/root/planted; sync\n")
-    words = ("start", "then", "--script", str(tmp_path / "change.sh"), "--commit-within", "120", "--probe-cmd", "true")
+    words = ("start", "then", "--script", str(tmp_path / "change.sh"), "--commit-within", "900", "--probe-cmd", "true")
     code, begun = trial(case, *words, "--confirm", tried.name)
     assert (code, begun["state"]) == (0, "open")
     assert seen(tried) == ["then", "changed"]
