@@ -110,7 +110,7 @@ while True:
 
 
 def test_a_file_takes_the_place_of_memory_with_the_same_content() -> None:
-    with running(_WAIT + _SAME) as (child, process):
+    with running(_WAIT + _READY + _SAME) as (child, process):
         assert child.stdout is not None
         address, descriptor = map(int, child.stdout.readline().split())
         there = Path(f"/proc/{child.pid}/fd/{descriptor}")
