@@ -115,6 +115,6 @@ def test_an_interrupted_watch_lets_the_guest_go(guest: DemoGuest, place: Path, n
     assert "pause" in process.stdout.readline()
     time.sleep(0.4)
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 130
     assert nothing_left(guest)

@@ -28,12 +28,15 @@ def test_captures_are_consistent_and_a_clone_of_one_writes(
     workbench: Command, guest: DemoGuest, agent: Agent, public_directory: Path
 ) -> None:
     case = ("--case", public_directory / "case", "--connect", guest.uri)
-    done = workbench("capture", guest.name, "--quiesce", "--freeze-limit", "10", *case)
+    quiet = ("--quiesce", "--freeze-limit", "60")
+    done = workbench("capture", guest.name, *quiet, *case)
     assert "Application-consistent: its file systems were frozen for " in done.out
-    watched = workbench(
-        "watch", guest.name, "--quiesce", "--freeze-limit", "10", "--interval", "0.5", "--count", "2", "--json", *case
-    )
-    assert [json.loads(line)["consistency"] for line in watched.out.splitlines()] == ["application"] * 2
+
+    def watched() -> list[str]:
+        done = workbench("watch", guest.name, *quiet, "--interval", "0.5", "--count", "2", "--json", *case)
+        return [json.loads(line)["consistency"] for line in done.out.splitlines()]
+
+    until(lambda: watched() == ["application"] * 2, "both are consistent")
     cloned = workbench("clone", "run", "latest", *case)
     assert "had been frozen for the capture: thawed." in cloned.out
     assert workbench("clone", "rm", "--all", *case).code == 0
@@ -45,8 +48,8 @@ def test_what_fails_is_said_or_refused(
     case = ("--case", public_directory / "case", "--connect", guest.uri)
     guest.domain.fsFreeze()
     try:
-        refused = workbench("capture", guest.name, "--require-quiesce", *case)
-        said = workbench("capture", guest.name, "--quiesce", *case)
+        refused = workbench("capture", guest.name, "--require-quiesce", "--freeze-limit", "60", *case)
+        said = workbench("capture", guest.name, "--quiesce", "--freeze-limit", "60", *case)
     finally:
         guest.domain.fsThaw()
     assert refused.code == 6

@@ -84,7 +84,7 @@ def test_a_guest_that_is_watched_refuses_a_second_one(workbench: Command, guest:
         assert refused.code in (4, 5)
         assert json.loads(refused.err)["error"] in ("GuestBusyError", "StoreBusyError")
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "ending after the capture under way" in told
     assert "Traceback" not in told
@@ -109,7 +109,7 @@ def test_an_interrupt_at_any_moment_lets_the_guest_go(
         for _ in range(presses):
             process.send_signal(signal.SIGINT)
             time.sleep(0.05)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
     assert "Traceback" not in told
     assert_let_go(guest)
@@ -131,7 +131,7 @@ def test_the_end_of_the_guest_is_a_clean_end(workbench: Command, boot_guest, pla
         process.stdout.readline()
         process.stdout.readline()
         mortal.domain.destroy()
-        _, told = process.communicate(timeout=90)
+        _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert "the guest ended" in told
     # A capture that was under way when the guest went did fail; nothing else did.

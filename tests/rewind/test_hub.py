@@ -177,7 +177,7 @@ def test_another_user_is_sent_away(segment: Segment) -> None:
     with segment.kept(set()) as keeper:
         for name in ("net", "keep"):
             words = [sys.executable, "-I", "-S", "-c", script, str(keeper.net.with_name(name))]
-            done = subprocess.run(words, user=65534, capture_output=True, text=True, timeout=20, check=True)
+            done = subprocess.run(words, user=65534, capture_output=True, text=True, timeout=120, check=True)
             assert done.stdout == "True\n", name
 
 
