@@ -197,14 +197,7 @@ def _reclaim(served: Served, guests: Sequence[DemoGuest]) -> list[Result]:
     how = f"{_RECORDED} meanwhile; POST /prune, one capture of 30 s stays; the case's files counted before and after"
     high = percentile(usual, 95)
     return [
-        Result(
-            "bytes told freed by a prune, of which still there",
-            "%",
-            10,
-            (share,),
-            how,
-            note=note,
-        ),
+        Result("bytes told freed by a prune, of which still there", "%", 10, (share,), how, note=note),
         Result(
             "longest pause while a prune runs",
             "ms",
