@@ -274,3 +274,22 @@ def test_what_was_ignored_stays_ignored_but_an_end_is_an_end() -> None:
     assert not pressed(signal.SIGHUP)
     assert not pressed(signal.SIGINT)
     assert pressed(signal.SIGTERM)
+
+
+CAUGHT = """
+import sys
+from workbench import cli
+class Verb:
+    def run(self, _arguments, _output):
+        exec("raise KeyboardInterrupt")
+cli.parse = lambda _words: type("Arguments", (), {"run": Verb().run})()
+sys.exit(cli.main([]))
+"""
+
+
+def test_an_interrupt_in_the_middle_of_an_exec_ends_by_our_exit_code_and_not_by_the_signal(tmp_path: Path) -> None:
+    """As while a library is imported that makes dataclasses: CPython takes it for one that nobody caught."""
+    (tmp_path / "caught.py").write_text(CAUGHT)
+    words = [sys.executable, "-m", "caught"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -44,6 +44,10 @@ class Interrupts:
         """Ignore them from here on: what is left is the end, and its exit code."""
         for name in _SIGNALS:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+        # An interrupt that came out of an `exec`, as of a dataclass being made, CPython remembers as one that nobody
+        # caught, and ends by SIGINT instead of our exit code, unless another one comes to a good end
+        # (Python/pythonrun.c, run_eval_code_obj; Modules/main.c, Py_RunMain).
+        exec("")
 
     @contextlib.contextmanager
     def gently(self, stop: Callable[[], None]) -> Iterator[None]:
