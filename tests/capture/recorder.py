@@ -28,7 +28,7 @@ def hang(path: str, uri: str, guest: str, seconds: float, recovery: list[str]) -
     with Case(path, uri=uri) as case, case.record(guest) as recording:
         recording.capture("first")
         try:
-            with recording.session.pause(limit=5.0, recovery=recovery or None):
+            with recording.session.pause(limit=3.0, recovery=recovery or None):
                 sys.stdout.write("paused\n")
                 sys.stdout.flush()
                 time.sleep(seconds)

@@ -40,7 +40,7 @@ def test_without_its_guard_nothing_is_paused(guest: DemoGuest, case: Case) -> No
 
 @contextlib.contextmanager
 def hanging(case: Case, guest: DemoGuest, seconds: float, *recovery: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that stands still in the middle of a pause whose limit is 5 s."""
+    """A process that stands still in the middle of a pause whose limit is 3 s."""
     words = [sys.executable, str(RECORDER), str(case.path), guest.uri, guest.name, str(seconds), *recovery]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -53,10 +53,10 @@ def hanging(case: Case, guest: DemoGuest, seconds: float, *recovery: str) -> Ite
 
 def test_a_hung_process_does_not_hold_the_guest_and_its_capture_is_dropped(guest: DemoGuest, case: Case) -> None:
     live = case.hypervisor.guest(guest.name)
-    with hanging(case, guest, 12) as process:
+    with hanging(case, guest, 8) as process:
         assert not live.is_running()
         process.send_signal(signal.SIGSTOP)
-        until(live.is_running, "the guard resumes the guest at the limit of 5 s")
+        until(live.is_running, "the guard resumes the guest at the limit of 3 s")
         process.send_signal(signal.SIGCONT)
         said, _ = process.communicate(timeout=120)
     assert said.startswith("dropped: the pause outlasted its limit")

@@ -156,7 +156,7 @@ def test_an_agent_that_hangs_while_all_is_frozen_is_asked_until_it_thaws(
 ) -> None:
     with case.record(guest.name) as begun:
         begun.capture("first")
-        with begun.session._freezer.frozen(Quiesce(10.0)) as freeze:
+        with begun.session._freezer.frozen(Quiesce(5.0)) as freeze:
             freeze.at_the_instant()
             guest.run("killall -STOP qemu-ga")
         facts = freeze.facts()

@@ -18,7 +18,7 @@ from workbench.case import Case
 from workbench.errors import AnalysisError, UsageError
 from workbench.evidence.statement import read_report
 
-pytestmark = pytest.mark.timeout(600)  # kernels and browsers beside other tests on few processors
+pytestmark = pytest.mark.timeout(1800)  # kernels and browsers beside other tests on few processors
 Truth = dict[str, dict[str, Any]]
 CAPTURE = re.compile("[0-9a-f]{64}")
 
@@ -164,7 +164,7 @@ def test_the_command_line_makes_and_verifies_it(copied: Path, report: Path, tmp_
     def workbench(*words: str | Path) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("WORKBENCH_")}
         command = [sys.executable, "-m", "workbench.cli", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, check=False)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1500, check=False)
 
     target = tmp_path / "report.html"
     made = workbench("report", copied, "--from", "before:alert-break_in", "--to", "latest", "-o", target)

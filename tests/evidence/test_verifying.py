@@ -17,7 +17,7 @@ from workbench.evidence.report import Report, make_report
 from workbench.evidence.running import find_template
 from workbench.evidence.statement import read_report
 
-pytestmark = pytest.mark.timeout(600)  # kernels and browsers beside other tests on few processors
+pytestmark = pytest.mark.timeout(1800)  # kernels and browsers beside other tests on few processors
 
 
 @pytest.fixture(scope="module")

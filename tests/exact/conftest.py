@@ -28,7 +28,7 @@ def boot(case: Case, demo_image: DemoImage) -> ExactRecording:
     """From the first instruction to the prompt."""
     image = demo_image
     return case.boot_exactly(
-        Machine(memory_mib=96), until="# ", kernel=image.kernel, initrd=image.initrd, disk=image.disk
+        Machine(memory_mib=96), until="# ", seconds=400, kernel=image.kernel, initrd=image.initrd, disk=image.disk
     )  # fmt: skip
 
 

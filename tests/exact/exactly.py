@@ -20,7 +20,7 @@ def type_and_wait(recorder: Recorder, command: str, word: str) -> None:
     """Type a command; wait for a word that only its end prints, which what is typed does not hold."""
     since = len(recorder.console)
     recorder.enter(f"{command}; echo {word[:2]}''{word[2:]}\n")
-    recorder.wait_for(word, 60, since=since)
+    recorder.wait_for(word, 400, since=since)
 
 
 def stop_at_handler(recorder: Recorder) -> None:

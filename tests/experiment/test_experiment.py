@@ -88,7 +88,7 @@ def test_pages_of_memory_are_counted_by_owner_and_run(done: Experiment) -> None:
 def test_each_run_can_be_looked_at_as_it_ended(done: Experiment, exp_moment: Moment) -> None:
     assert done.moment("B", 1).read_text("/root/done") == "line\n" * 20
     assert done.moment("B", 1, "before").id == exp_moment.id
-    assert done.console("B", 3).rstrip().endswith("work is done")
+    assert "work is done" in done.console("B", 3)
     with pytest.raises(UsageError, match="no capture"):
         done.moment("B", 1, "meanwhile")
 

@@ -20,7 +20,7 @@ def workbench(*words: object) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WORKBENCH_")}
     command = [sys.executable, "-m", "workbench.cli", *map(str, words)]
     return subprocess.run(
-        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment, timeout=120, check=False
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment, timeout=600, check=False
     )
 
 

@@ -348,7 +348,9 @@ def injected(demo_image: DemoImage, tmp_path_factory: pytest.TempPathFactory) ->
     with DemoGuest.boot(spec, image=demo_image) as guest, case.record(guest.name) as recording:
         recording.capture("before", mark="before")
         script = f"echo {encoded} | base64 -d >/root/plant && chmod +x /root/plant && sync\n"
-        script += "setsid /root/plant </dev/null >/dev/null 2>&1 &\necho $!; usleep 300000"
+        script += "setsid /root/plant </dev/null >/dev/null 2>&1 &\necho $!; pid=$!\n"
+        script += 'until [ "$(readlink /proc/$pid/exe)" = /root/plant ]; do usleep 20000; done\n'
+        script += "until grep -q '^State:.S' /proc/$pid/status; do usleep 20000; done"
         pid = int(guest.run(script).stdout.split()[0])
         recording.capture("planted", mark="planted")
         guest.run("usleep 300000")

@@ -21,7 +21,7 @@ def test_a_guest_whose_memory_is_split_and_deep(demo_image: DemoImage) -> None:
         Path(place).chmod(0o711)
         with Case.create(Path(place) / "case") as case:
             # Fill what lies below the hole, so that processes live above it.
-            guest.run("dd if=/dev/urandom of=/dev/shm/fill bs=1M count=300 2>/dev/null")
+            guest.run("dd if=/dev/urandom of=/dev/shm/fill bs=1M count=300 2>/dev/null", timeout=400)
             with case.record(guest.name) as recording:
                 before = listed(guest)
                 moment = recording.capture("deep")

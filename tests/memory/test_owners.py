@@ -62,10 +62,6 @@ def test_every_frame_has_one_row_and_an_owner(scene: Scene) -> None:
     assert (frame["owner"] == "unknown").mean() < 0.03
 
 
-def test_all_memory_is_owned_in_two_seconds(scene: Scene) -> None:
-    assert ask(scene, "workbench.owners", {}).facts["seconds"] < 2
-
-
 def test_processes_and_mappings_are_those_of_volatility(scene: Scene, sight: Sight) -> None:
     moment = moment_of(sight, scene.view)
     maps = read_maps(moment)

@@ -45,7 +45,7 @@ def command_line(moment: Moment, tmp_path_factory: pytest.TempPathFactory) -> Pa
         cache = tmp_path_factory.mktemp("vol-cache")
         words = [sys.executable, program, place / "dump.raw", place, place, *part]
         running.append(subprocess.Popen(list(map(str, words)), env={**os.environ, "XDG_CACHE_HOME": str(cache)}))
-    assert [each.wait(timeout=280) for each in running] == [0, 0]
+    assert [each.wait(timeout=1500) for each in running] == [0, 0]
     (place / "dump.raw").unlink()
     return place
 
@@ -68,7 +68,7 @@ def plain(value: Any, *, address: bool) -> Any:
     return value & ((1 << 48) - 1) if address and value >> 63 else value
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_every_row_is_the_command_lines(plugin: str, moment: Moment, command_line: Path) -> None:
     expected = list(flat(json.loads((command_line / f"{plugin}.json").read_text())))

@@ -220,7 +220,8 @@ def told() -> Iterator[tuple[Scene, Truth]]:
     case = Case.create(place / "case")
     with DemoGuest.boot(DemoSpec(f"read-{os.getpid()}", memory_mib=128)) as guest, case.record(guest.name) as recording:
         start = (
-            "setsid env -i MARK=planted-marker-7c1f sleep 1000000 </dev/null >/dev/null 2>&1 & echo $!; usleep 500000"
+            "setsid env -i MARK=planted-marker-7c1f sleep 1000000 </dev/null >/dev/null 2>&1 & echo $!;"
+            "until tr '\\0' ' ' </proc/$!/cmdline | grep -q '^sleep'; do usleep 20000; done"
         )
         pid = int(guest.run(start).stdout)
         maps = guest.run(f"cat /proc/{pid}/maps").stdout

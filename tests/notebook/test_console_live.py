@@ -49,16 +49,16 @@ def test_a_clone_in_the_page_from_its_start_to_its_end(case: Case, seen_guest: D
         assert console.work.wait(120)
         assert console.work.error == ""
         console.terminal.type("uptime\n")
-        assert console.terminal.wait("load average", 60)
+        assert console.terminal.wait("load average", 200)
 
         console.show_screen()
-        assert console.work.wait(60)
+        assert console.work.wait(200)
         assert "data:image/png;base64," in console.screen.value
 
         console.pause()
-        console.work.wait(60)
+        console.work.wait(200)
         console.advance(0.5)
-        assert console.work.wait(60)
+        assert console.work.wait(200)
         assert console.work.error == ""
         assert console.clone is not None
         assert not console.clone.running
@@ -74,7 +74,7 @@ def test_a_clone_in_the_page_from_its_start_to_its_end(case: Case, seen_guest: D
         assert captured.id in set(case.timeline(captured.guest.id)["id"])
 
         console.destroy()
-        assert console.work.wait(60)
+        assert console.work.wait(200)
         assert case.clones() == []
         assert not console.terminal.connected
 
@@ -126,7 +126,7 @@ def test_a_recording_and_a_rewind_from_the_page(case: Case, seen_guest: DemoGues
         assert min(panel.pause.points) > 0
     seen_guest.run("touch /root/later; sync")
     button = RewindButton(case.moment("clean", seen_guest.name), "production")
-    assert button.work.wait(60)
+    assert button.work.wait(200)
     button.confirm.value = seen_guest.name
     button.rewind()
     assert button.work.wait(120)

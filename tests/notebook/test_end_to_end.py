@@ -34,7 +34,7 @@ def live(guest: DemoGuest, public_directory: Path) -> Iterator[Case]:
             each.destroy()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_one_sitting(browser: Chrome, address: str, place: Path, live: Case) -> None:
     shutil.copytree(ROOT / "datasets" / "intrusion", place / "sitting" / "datasets" / "intrusion")
     (place / "sitting" / "notebooks").mkdir()
@@ -52,7 +52,8 @@ def test_one_sitting(browser: Chrome, address: str, place: Path, live: Case) -> 
     # Drag the timeline: the axis is looked through, and a capture chosen when it is let go.
     notebook.append("import workbench\ncase = Case('../datasets/intrusion/case')\nshown = workbench.app(case)\nshown")
     page.wait(".wb-grid-row", "init")
-    canvas = page.seen(".wb-lanes")[-1]
+    canvas = page.until(lambda: page.seen(".wb-lanes")[-1])
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", canvas)
     mouse = ActionChains(browser, duration=50).move_to_element_with_offset(
         canvas, 300, -canvas.size["height"] // 2 + 10
     )

@@ -86,6 +86,7 @@ def test_a_process_is_opened_and_left_again(browser: Chrome, address: str, place
     page = shown(browser, address, place, "explorer", 'Explorer(case.moment("alert-backdoor"))')
     page.until(lambda: "init" in page.names())
     page.send(".wb-grid input", f"pid:{pid} nc")
+    page.until(lambda: page.told("widget.table.sought") == f"pid:{pid} nc")
     page.until(lambda: page.names() == ["nc"])
     page.box().send_keys(Keys.HOME, Keys.ENTER)
     page.until(lambda: any("busybox" in row[4] for row in page.rows() if len(row) > 4))
@@ -119,9 +120,7 @@ def test_a_file_is_found_read_and_downloaded(browser: Chrome, address: str, plac
     field.send_keys("/etc/passwd", Keys.ENTER)
     body = browser.find_element(By.CSS_SELECTOR, ".wb-file-body")
     page.until(lambda: "sysupd" in body.text)
-    page.until(lambda: browser.execute_script(CHOSEN, page.box()))
-    chosen = browser.find_element(By.CSS_SELECTOR, '.wb-grid-row[aria-selected="true"]')
-    assert "passwd" in chosen.text
+    page.wait('.wb-grid-row[aria-selected="true"]', "passwd")
 
     browser.execute_script(CATCH)
     page.button("Download")

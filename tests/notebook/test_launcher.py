@@ -31,14 +31,14 @@ def test_the_card_makes_a_notebook_from_the_template(browser: Chrome, address: s
     folder.mkdir()
     end_sessions(browser, address)
     browser.get(f"{address}/lab/tree/incidents?token={TOKEN}&reset")
-    card = WebDriverWait(browser, 60).until(lambda it: it.find_element(By.CSS_SELECTOR, CARD))
+    card = WebDriverWait(browser, 200).until(lambda it: it.find_element(By.CSS_SELECTOR, CARD))
     assert card.text == "New incident notebook"
     assert card.find_elements(By.TAG_NAME, "svg")
     assert axe(browser, CARD) == []
     card.send_keys(Keys.ENTER)
-    made = WebDriverWait(browser, 60).until(lambda _: next(folder.glob("incident-*.ipynb"), None))
+    made = WebDriverWait(browser, 200).until(lambda _: next(folder.glob("incident-*.ipynb"), None))
     opened = "return jupyterapp.shell.currentWidget?.context?.path ?? ''"
-    WebDriverWait(browser, 60).until(lambda it: it.execute_script(opened) == f"incidents/{made.name}")
+    WebDriverWait(browser, 200).until(lambda it: it.execute_script(opened) == f"incidents/{made.name}")
     outside = [each for each in requests_of(browser) if not each.startswith((address, "data:", "blob:", "about:"))]
     assert outside == []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 sys.path.insert(0, os.path.dirname(__file__))
 
@@ -138,9 +139,7 @@ def test_cancel_does_not_break_off_what_is_done_to_the_guest(case: Case, forked:
 
     case.rewind = cancelled  # type: ignore[method-assign]
     button.rewind()
-    thread = button.work._thread
-    if thread is not None:
-        thread.join(60)
+    until(lambda: asked.calls, "the rewind is asked for")
     assert [each[1] for each in asked.calls] == ["production"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import Page
 
 sys.path.insert(0, os.path.dirname(__file__))
 
@@ -71,8 +72,9 @@ def test_a_terminal(browser: Chrome, address: str, place: Path) -> None:
     shown.until(lambda: any("window.hacked" in row for row in shown.rows()))
     assert browser.execute_script("return window.hacked ?? null") is None
     assert browser.find_elements(By.CSS_SELECTOR, ".wb-row img, .wb-row script") == []
-    assert browser.find_element(By.CSS_SELECTOR, ".wb-row .wb-b").text == "root@demo"
-    assert [each.text for each in browser.find_elements(By.CSS_SELECTOR, ".wb-row .wb-w")] == ["\u6f22", "\u5b57"]
+    texts = "return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent.trim())"
+    shown.until(lambda: browser.execute_script(texts, ".wb-row .wb-b") == ["root@demo"])
+    shown.until(lambda: browser.execute_script(texts, ".wb-row .wb-w") == ["\u6f22", "\u5b57"])
     keep(browser, "terminal")
     assert axe(browser, ".wb-terminal") == []
     assert axe(browser, ".wb-spark") == []
@@ -128,9 +130,8 @@ def test_panels_in_both_themes(browser: Chrome, address: str, place: Path, theme
     wear(browser, theme)
     notebook.run()
     until(browser, lambda: "Rewind of demo" in browser.find_element(By.CSS_SELECTOR, ".jp-OutputArea").text)
-    field = browser.find_element(By.CSS_SELECTOR, 'input[placeholder="type the guest\'s name"]')
     assert notebook.ask("print(button.go.disabled)") == "True"
-    field.send_keys("demo")
+    Page(browser, notebook).send('input[placeholder="type the guest\'s name"]', "demo")
     until(browser, lambda: notebook.ask("print(button.go.disabled)") == "False")
     keep(browser, f"panels-{name}")
     assert axe(browser, ".jp-OutputArea") == []

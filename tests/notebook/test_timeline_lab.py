@@ -47,6 +47,7 @@ def test_page_and_kernel_are_one(browser: Chrome, address: str, place: Path) -> 
 
     # Keys that JupyterLab would take for itself: a and b make cells, m makes text of one.
     canvas.send_keys("a", "b", "m")
+    until(browser, lambda: chosen() == forked.ids[22])
     assert browser.execute_script("return jupyterapp.shell.currentWidget.content.widgets.length") == 1
     assert browser.execute_script("return jupyterapp.shell.currentWidget.content.activeCell.model.type") == "code"
 
@@ -67,7 +68,8 @@ def test_page_and_kernel_are_one(browser: Chrome, address: str, place: Path) -> 
     for action in ("list", "help"):
         browser.find_element(By.CSS_SELECTOR, f'[data-action="{action}"]').click()
     root = browser.find_element(By.CSS_SELECTOR, ".wb-timeline")
-    assert browser.execute_script("return arguments[0].scrollWidth - arguments[0].clientWidth", root) <= 0
+    over = "return arguments[0].scrollWidth - arguments[0].clientWidth"
+    until(browser, lambda: browser.execute_script(over, root) <= 0)
 
     for theme in ("Light", "Dark"):
         wear(browser, theme)

@@ -17,7 +17,7 @@ from workbench.errors import UsageError
 from workbench.notebook.work import Work
 from workbench.progress import Progress, ProgressEvent
 
-LIMIT = 20.0
+LIMIT = 120.0
 
 
 def test_the_deed_runs_on_another_thread_and_its_result_is_told() -> None:
@@ -72,8 +72,15 @@ def test_the_answer_of_an_older_piece_of_work_is_void() -> None:
 
 def test_of_many_pieces_of_work_that_came_meanwhile_the_last_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.notebook.work._YIELD", LIMIT)
-    work, told, done, go_on = Work(), [], [], threading.Event()
-    work.run("first", held(go_on, "first"), told.append)
+    work, told, done, begun, go_on = Work(), [], [], threading.Event(), threading.Event()
+
+    def first(_progress: Progress) -> str:
+        begun.set()
+        go_on.wait(LIMIT)
+        return "first"
+
+    work.run("first", first, told.append)
+    assert begun.wait(LIMIT)
     for number in range(20):
         work.run("next", lambda _progress, number=number: done.append(number) or number, told.append)
     go_on.set()

@@ -37,20 +37,21 @@ def lesson(path: Path) -> object:
     return pytest.param(path, id=path.stem, marks=[pytest.mark.guest] if path.stem in LIVE else [])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", [lesson(path) for path in LESSONS])
 def test_it_runs_and_shows_the_same(path: Path, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("WORKBENCH_", "PYTEST_"))}
     environment |= {"WORKBENCH_STATIC": "1", "IPYTHONDIR": str(tmp_path), "JUPYTER_PLATFORM_DIRS": "1"}
     compare = "--nbval-lax" if path.stem in LIVE else "--nbval"
-    words = [compare, "--nbval-current-env", "--nbval-cell-timeout=280", "-q", "-W", "ignore", "--timeout=0"]
+    limits = ["--nbval-cell-timeout=800", "--nbval-kernel-startup-timeout=400", "--timeout=0"]
+    words = [compare, "--nbval-current-env", *limits, "-q", "-W", "ignore"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words, "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'in'}", str(path)],
         capture_output=True,
         text=True,
         env=environment,
         cwd=NOTEBOOKS,
-        timeout=580,
+        timeout=1740,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:]

@@ -108,7 +108,7 @@ def rebooted(inside: Supervisor) -> None:
     def again() -> bool:
         with contextlib.suppress(GuestError):
             inside.wait_ready(5)
-            told = inside.run(boot, timeout=30)
+            told = inside.run(boot, timeout=2)
             return told.rc == 0 and told.stdout not in ("", before)
         return False
 

@@ -24,6 +24,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 __all__ = ["chromium", "forget", "requests_of", "until"]
 
 T = TypeVar("T")
+_ANSWER_S = 600
+"""Seconds for the browser's answer: a script of ours may wait for a kernel."""
 _NOT_YET = (
     NoSuchElementException, StaleElementReferenceException, ElementNotInteractableException,
     ElementClickInterceptedException, IndexError,
@@ -43,6 +45,8 @@ def chromium() -> Iterator[webdriver.Chrome]:
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     browser = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
+    assert not isinstance(browser.command_executor, str)
+    browser.command_executor.client_config.timeout = _ANSWER_S
     try:
         yield browser
     finally:

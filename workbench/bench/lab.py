@@ -25,6 +25,7 @@ from workbench.bench.browser import forget, until
 
 __all__ = ["KERNEL", "TOKEN", "Notebook", "end_sessions", "free_port", "jupyterlab", "wear"]
 
+_START_S = 300
 TOKEN = secrets.token_hex(16)
 EXTENSIONS = Path(workbench.__file__).parent / "notebook" / "labextensions"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # without it, a dialog asks
@@ -92,7 +93,7 @@ def jupyterlab(place: Path) -> Iterator[str]:
         )
         try:
             address = f"http://127.0.0.1:{port}"
-            _await(address, place / "lab.log")
+            _await(address, process, place / "lab.log")
             yield address
         finally:
             _end(process)
@@ -108,9 +109,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait(20)
 
 
-def _await(address: str, log: Path) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
+def _await(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end and process.poll() is None:
         try:
             urllib.request.urlopen(f"{address}/api?token={TOKEN}").close()
         except OSError:
@@ -125,10 +126,10 @@ def wear(browser: Chrome, theme: str) -> None:
     word = f"JupyterLab {theme}"
     browser.execute_script("jupyterapp.commands.execute('apputils:change-theme', { theme: arguments[0] })", word)
     light = str(theme == "Light").lower()
-    until(browser, lambda: browser.execute_script("return document.body.dataset.jpThemeLight") == light, 20)
+    until(browser, lambda: browser.execute_script("return document.body.dataset.jpThemeLight") == light)
     colour = "return getComputedStyle(document.body).getPropertyValue('--jp-layout-color1').trim().toLowerCase()"
     white = ("white", "#fff", "#ffffff")
-    until(browser, lambda: (browser.execute_script(colour) in white) == (theme == "Light"), 20)
+    until(browser, lambda: (browser.execute_script(colour) in white) == (theme == "Light"))
 
 
 def end_sessions(browser: Chrome, address: str) -> None:
@@ -150,7 +151,7 @@ class Notebook:
         end_sessions(browser, address)
         if code is not None:
             _write(place / name, code)
-        browser.set_script_timeout(240)  # the kernel may be asked to wait for what it does
+        browser.set_script_timeout(500)  # the kernel may be asked to wait for what it does
         browser.get(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
         until(browser, lambda: browser.execute_script("return Boolean(window.jupyterapp?.shell?.currentWidget)"))
         browser.execute_async_script(OPEN)

@@ -135,7 +135,7 @@ class DemoGuest:
         """The file that collects the serial console's output."""
         return console_log(self.directory)
 
-    def run(self, cmd: str, timeout: float = 30) -> RunResult:
+    def run(self, cmd: str, timeout: float = 120) -> RunResult:
         """Run a shell command as root in the guest; see `Supervisor.run`."""
         return self.supervisor.run(cmd, timeout)
 
@@ -193,7 +193,7 @@ class DemoGuest:
 
     def _boot_id(self) -> str:
         """Tell which boot it is; "" where the guest cannot, as one that is on its way down."""
-        told = self.run("cat /proc/sys/kernel/random/boot_id", timeout=10)
+        told = self.run("cat /proc/sys/kernel/random/boot_id", timeout=2)
         return told.stdout.strip() if told.rc == 0 else ""
 
     def close(self) -> None:

@@ -148,7 +148,7 @@ class Supervisor:
         """
         return self.request("ping", timeout=timeout).t
 
-    def run(self, cmd: str, timeout: float = 30) -> RunResult:
+    def run(self, cmd: str, timeout: float = 120) -> RunResult:
         """Run a shell command as root in the guest.
 
         Parameters

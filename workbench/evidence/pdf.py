@@ -16,7 +16,7 @@ from workbench.errors import StoreError, UnsupportedError, UsageError
 __all__ = ["print_pdf"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_LONGEST_S = 120
+_LONGEST_S = 600
 
 
 def print_pdf(page: Path, target: Path) -> Path:

@@ -22,6 +22,8 @@ __all__ = ["Template", "find_template", "run"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _CELL_S = 1800
+_OUTPUT_S, _START_S = 120, 600
+"""Seconds for the last output of a cell to arrive, and for the kernel to start."""
 _PARAMETERS = "injected-parameters"
 
 
@@ -151,6 +153,9 @@ def _execute(notebook: Any, scratch: Path, environment: dict[str, str], widgets:
         store_widget_state=widgets,
         resources={"metadata": {"path": str(scratch)}},
         on_cell_execute=told,
+        iopub_timeout=_OUTPUT_S,
+        raise_on_iopub_timeout=True,  # output that is lost would be another report
+        startup_timeout=_START_S,
     )
     client.owns_km = True
     try:

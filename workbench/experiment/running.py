@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -27,6 +27,8 @@ from workbench.rewind.mapped_xml import main_memory
 from workbench.store import CaseStore
 
 __all__ = ["need_of", "run_all"]
+
+_LOOK_S = 0.5
 
 
 def need_of(store: CaseStore, moment: CaptureId) -> Need:
@@ -82,9 +84,13 @@ class _Clones:
         with ThreadPoolExecutor(at_once, thread_name_prefix="experiment") as pool:
             asked = [pool.submit(self._one, turn) for turn in turns]
             try:
-                for done in as_completed(asked):
-                    runs.append(done.result())
-                    progress(_event(runs, len(turns)))
+                waiting = set(asked)
+                while waiting:
+                    # Not for ever: a signal that the kernel gave to another thread is heard when this one wakes.
+                    done, waiting = wait(waiting, _LOOK_S, FIRST_COMPLETED)
+                    for each in done:
+                        runs.append(each.result())
+                        progress(_event(runs, len(turns)))
             except BaseException:
                 self._break_off(asked)
                 raise

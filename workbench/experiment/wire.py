@@ -26,7 +26,7 @@ __all__ = ["MOST", "options_of", "packets_of", "sealed"]
 MOST = 64
 """Clones that fit on a segment."""
 _OURS = {"name", "run", "progress", "network", "segment"}
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 """Seconds for a hub to hear that its last clone is gone."""
 _LOOK = 0.05
 _LARGEST = 1 << 30

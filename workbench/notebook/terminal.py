@@ -202,7 +202,7 @@ def _pump(terminal: weakref.ref[Terminal], link: Link, backlog: Backlog) -> None
             return
         here._draw(backlog)  # noqa: SLF001
         if not more:
-            here.connected, here.said = False, "The console has ended."
+            here.said, here.connected = "The console has ended.", False
             return
         del here
         time.sleep(_EVERY)

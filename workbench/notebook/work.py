@@ -50,7 +50,7 @@ class Work(ipywidgets.VBox):  # type: ignore[misc]
 
     def __init__(self, cancel: Callable[[], None] | None = None) -> None:
         self._cancel = cancel
-        self._turn = 0
+        self._turn = self._told = 0  # the newest piece of work, and the one that the bar tells of
         self._lock = threading.Lock()
         self._answering = threading.RLock()  # an older `done` ends before a newer one begins
         self._thread: threading.Thread | None = None
@@ -177,12 +177,14 @@ class Work(ipywidgets.VBox):  # type: ignore[misc]
 
         return told
 
-    def _begun(self, turn: int, words: str, share: float = 0.0) -> None:
-        """Show how far it is."""
+    def _begun(self, turn: int, words: str, share: float | None = None) -> None:
+        """Show how far it is; that it runs at all (no share), only where it has not told more already."""
         with self._lock:
-            if turn == self._turn and self._thread is not None:
-                self._bar.value, self._words.value = share, inert(words, _LONGEST)
-                self._show(running=True)
+            if turn != self._turn or self._thread is None or (share is None and self._told == turn):
+                return
+            self._told = turn
+            self._bar.value, self._words.value = share or 0.0, inert(words, _LONGEST)
+            self._show(running=True)
 
     def _end(self, turn: int, error: str) -> None:
         with self._lock:
@@ -191,9 +193,9 @@ class Work(ipywidgets.VBox):  # type: ignore[misc]
                 self._rest(error)
 
     def _rest(self, words: str) -> None:
-        self._thread = None
         self._words.value = inert(words, _LONGEST)
         self._show(running=False)
+        self._thread = None  # at last: who waits for it looks at what was said
 
     def _show(self, *, running: bool) -> None:
         self._bar.layout.display = self._button.layout.display = "" if running else "none"

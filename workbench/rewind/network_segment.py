@@ -36,8 +36,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PLACE = re.compile(r"/tmp/rwb-net-[0-9a-f-]{36}")
 _LIMIT = 256 << 20
 """Bytes of a segment's pcap file; further frames are passed on and not written, and `packets` says so."""
-_START = 20.0
-_CONNECT = 10.0
+_START = 60.0
+_CONNECT = 60.0
 
 
 class Keeper:

@@ -69,8 +69,11 @@ def plant(guest: DemoGuest, program: bytes) -> dict[str, int]:
     text = base64.b64encode(program).decode()
     lines = [f"echo {text} | base64 -d >/root/planted; chmod +x /root/planted"]
     for kind, (mode, name) in _KINDS.items():
-        lines.append(f"setsid /root/planted {mode} '{name}' </dev/null >/dev/null 2>&1 & echo {kind} $!")
-    done = guest.run("\n".join([*lines, "usleep 300000"]))
+        lines.append(
+            f"setsid /root/planted {mode} '{name}' </dev/null >/dev/null 2>&1 & echo {kind} $!; pids=\"$pids $!\""
+        )
+    begun = 'for pid in $pids; do until [ "$(readlink /proc/$pid/exe)" != /bin/busybox ]; do usleep 20000; done; done'
+    done = guest.run("\n".join([*lines, begun, "usleep 500000"]))
     assert done.rc == 0, done.stdout
     return {kind: int(pid) for kind, pid in (line.split() for line in done.stdout.splitlines())}
 

@@ -91,9 +91,9 @@ def test_processes_do_not_disturb_each_other(cache: SymbolCache) -> None:
     workers = [spawn.Process(target=_put_many, args=(cache.directory, results)) for _ in range(3)]
     for each in workers:
         each.start()
-    names = {results.get(timeout=60) for _ in range(3 * 20)}
+    names = {results.get(timeout=240) for _ in range(3 * 20)}
     for each in workers:
-        each.join(60)
+        each.join(240)
     assert len(names) == 1
     assert [path.name for path in cache.directory.glob("same.*")] == list(names)
 

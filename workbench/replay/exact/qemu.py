@@ -155,7 +155,7 @@ class ExactQemu:
         except BrokenPipeError as error:
             raise GuestGoneError(f"{self.name}: QEMU ended before it was typed") from error
 
-    def quit(self, timeout: float = 20.0) -> bool:
+    def quit(self, timeout: float = 120.0) -> bool:
         """Have QEMU end by itself, its files written; whether it did within `timeout` seconds."""
         with contextlib.suppress(GuestGoneError, OutcomeUnknownError, MonitorError):
             self.monitor.execute("quit", limit=timeout)

@@ -43,8 +43,8 @@ BEGINNING, ENDING = "beginning", "ending"
 _STALE = 24 * 3600.0
 _LOOK = 0.05
 """Seconds between two looks at the console."""
-_ECHO = 0.25
-"""Seconds that a typed character's echo is waited for."""
+_ECHO, _NO_ECHO = 5.0, 0.25
+"""Seconds that a typed character's echo is waited for; and after one that had none, as at the prompt for a password."""
 _TRIES = 50
 """Tries to end where the guest sleeps on, each for a little less long; then anywhere, for `_PATIENCE_S`."""
 _PATIENCE_S = 30.0
@@ -197,11 +197,13 @@ class Recorder:
         ------
         GuestGoneError, GuestBusyError
         """
+        patience = _ECHO
         for each in text.encode():
-            before, deadline = len(self._heard()), time.monotonic() + _ECHO
+            before, deadline = len(self._heard()), time.monotonic() + patience
             self.qemu.type(bytes([each]))
-            while len(self._heard()) == before and time.monotonic() < deadline:
+            while (unheard := len(self._heard()) == before) and time.monotonic() < deadline:
                 time.sleep(0.002)
+            patience = _NO_ECHO if unheard else _ECHO
 
     def run(self, seconds: float) -> None:
         """Let it run for some seconds, or until it ends by itself."""
