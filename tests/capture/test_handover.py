@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,7 @@ class Stubborn:
         self.failures = failures
         self.running = False
         self.monitor = self
+        self.commands: list[str] = []
 
     def guest(self) -> Stubborn:
         return self
@@ -156,22 +159,61 @@ class Stubborn:
             raise OutcomeUnknownError("planted")
         return self.running
 
-    def execute(self, command: str) -> None:
-        assert command == "cont"
-        self.running = True
+    def execute(self, command: str, **_words: Any) -> Any:
+        self.commands.append(command)
+        self.running = self.running or command == "cont"
+        return []
+
+
+@contextlib.contextmanager
+def watched_by(guest: Stubborn, pid: int) -> Iterator[socket.socket]:
+    """Our end of a guard's channel; at the end the guard has ended too."""
+    ours, theirs = socket.socketpair()
+    claim, pidfd = socket.socket(socket.AF_UNIX), os.pidfd_open(pid)
+    with ours, theirs, claim:
+        thread = threading.Thread(target=_Watch(theirs, guest, pidfd, claim).run)  # type: ignore[arg-type]
+        thread.start()
+        yield ours
+        ours.shutdown(socket.SHUT_WR)
+        thread.join(60)
+        assert not thread.is_alive()
+    os.close(pidfd)
 
 
 def test_a_resume_that_fails_at_the_limit_is_tried_again() -> None:
-    ours, theirs = socket.socketpair()
-    claim = socket.socket(socket.AF_UNIX)
-    stubborn, pidfd = Stubborn(failures=3), os.pidfd_open(os.getpid())
-    with ours, theirs, claim:
-        thread = threading.Thread(target=_Watch(theirs, stubborn, pidfd, claim).run)  # type: ignore[arg-type]
-        thread.start()
+    stubborn = Stubborn(failures=3)
+    with watched_by(stubborn, os.getpid()) as ours:
         ours.sendall(b'{"arm": 0.1, "recovery": null}\n')
         until(lambda: stubborn.running)
         ours.sendall(b'{"disarm": true}\n{"bye": true}\n')
-        thread.join(5)
-        said = ours.recv(4096).splitlines()
-    os.close(pidfd)
-    assert [b"ready" in said[0], b'"armed": true' in said[1], b'"acted": true' in said[2]] == [True] * 3
+        said = ours.makefile("rb")
+        for word in (b"ready", b'"armed": true', b'"acted": true'):
+            assert word in said.readline()
+
+
+def test_a_stop_that_comes_after_the_limit_is_undone() -> None:
+    """A process that hangs between arming and stopping: the guard has acted, on a guest that ran, and looks on."""
+    guest = Stubborn(failures=0)
+    guest.running = True
+    with watched_by(guest, os.getpid()) as ours:
+        said = ours.makefile("rb")
+        ours.sendall(b'{"arm": 0.1, "recovery": null}\n')
+        for word in (b"ready", b'"armed": true'):
+            assert word in said.readline()
+        time.sleep(0.5)
+        guest.running = False
+        until(lambda: guest.running, "the guest is resumed")
+        ours.sendall(b'{"disarm": true}\n{"bye": true}\n')
+        assert b'"acted": true' in said.readline()
+
+
+def test_a_guard_that_ran_a_recovery_and_gave_the_guest_back_does_nothing_to_it_any_more(tmp_path: Path) -> None:
+    """Another session may have begun: what is found in the guest then is that one's, and no leftover."""
+    guest, told = Stubborn(failures=0), tmp_path / "told"
+    with subprocess.Popen(["sleep", "1000"]) as hung:
+        with watched_by(guest, hung.pid) as ours:
+            recovery = ["sh", "-c", f"echo done >{told}"]
+            ours.sendall(json.dumps({"arm": 0.1, "recovery": recovery}).encode() + b"\n")
+            until(told.exists, "the recovery runs")
+        assert hung.wait(60) == -signal.SIGKILL
+    assert guest.commands == []
