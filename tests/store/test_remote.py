@@ -7,7 +7,6 @@ import gzip
 import logging
 import os
 import threading
-import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -549,12 +548,10 @@ def test_a_certificate_is_trusted_only_where_it_was_named(built: Built, tmp_path
     made = certificate(tmp_path)
     server = FilesServer(built.path, made)
     try:
-        began = time.monotonic()
         with pytest.raises(StoreError, match="not to be trusted") as caught:
             open_remote(Link(server.address, Access(SECRET)))
         assert "WORKBENCH_CA" in caught.value.cure
         assert server.asked == []  # the token was not sent
-        assert time.monotonic() - began < 60
         assert open_remote(Link(server.address, Access(SECRET, str(made[0])))).id == built.open().id
         with pytest.raises(UsageError, match="certificates"):
             Link(server.address, Access(SECRET, str(tmp_path / "none")))
