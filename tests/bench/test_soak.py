@@ -22,7 +22,7 @@ CERTAIN = {
 def test_two_guests_are_recorded_audited_and_well_afterwards(public_directory: Path) -> None:
     uri = "qemu:///session"
     ensure_daemon(uri)
-    outcomes = soak(public_directory, uri, 20, interval_s=0.5, memory_mib=128)
+    outcomes = soak(public_directory, uri, 12, interval_s=0.5, memory_mib=128)
     told = {each.name: each for each in outcomes}
     assert not {name for name in CERTAIN if not told[name].holds}, outcomes
     for name in ("service", "recorder 1", "recorder 2", "QEMU 1", "QEMU 2"):

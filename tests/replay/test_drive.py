@@ -77,7 +77,7 @@ def driven(guest: DemoGuest) -> Iterator[Driven]:
                 guest.run("echo from outside >/root/outside")
                 guest.run("sleep 1000 >/dev/null 2>&1 &")
                 until(lambda: {"itself", "typed"} <= set(guest.run("ls /root").stdout.split()), "both files are there")
-                time.sleep(4)  # a clone may be slower than the guest was
+                time.sleep(3)  # a clone may be slower than the guest was
                 b = recording.capture("now")
             yield Driven(case, a, b, case.replay(a, b), guest)
     guest.run("rm -f /root/itself /root/typed /root/outside; killall sleep; sync")

@@ -47,7 +47,7 @@ class Faulty:
         self.socket, self._environment = place / "api.sock", environment
         (place / "workbench.toml").write_text(
             f'case = "{self.path}"\nconnect = "{uri}"\nstate = "{place}/state"\n[listen]\nsocket = "{self.socket}"\n'
-            "[limits]\nrequests_per_minute = 100000\nfree_bytes = 0\nsilent_s = 20\n"
+            "[limits]\nrequests_per_minute = 100000\nfree_bytes = 0\nsilent_s = 12\n"
         )
         self.start()
 

@@ -57,7 +57,7 @@ def service(kept: DemoGuest, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def holding(guest: DemoGuest, hold_s: float, **more: Any) -> GuestConfiguration:
     triggers = {"hold": True, "hold_s": hold_s, "gate": {"debounce_s": 0, "cool_down_s": 3600}, "console": {}}
-    told = {"guest": guest.name, "interval_s": 3600, "triggers": triggers, **more}
+    told = {"guest": guest.name, "interval_s": 86_400, "triggers": triggers, **more}
     return GuestConfiguration.model_validate(told)
 
 
@@ -162,7 +162,7 @@ def test_a_holder_that_is_killed_leaves_nothing_put_off(service: Service, kept: 
 
 
 def test_a_guest_that_is_held_for_too_long_is_let_go(service: Service, kept: DemoGuest) -> None:
-    configure(service, holding(kept, 15))
+    configure(service, holding(kept, 10))
     pid = keeper(service).pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
