@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 from truth import RECORDER, assert_equal_to_guest, nothing_left, standing
 from waiting import until
@@ -148,6 +149,7 @@ class Stubborn:
         self.failures = failures
         self.running = False
         self.monitor = self
+        self.left = False
         self.commands: list[str] = []
 
     def guest(self) -> Stubborn:
@@ -158,6 +160,9 @@ class Stubborn:
             self.failures -= 1
             raise OutcomeUnknownError("planted")
         return self.running
+
+    def has_left(self) -> bool:
+        return self.left
 
     def execute(self, command: str, **_words: Any) -> Any:
         self.commands.append(command)
@@ -189,6 +194,36 @@ def test_a_resume_that_fails_at_the_limit_is_tried_again() -> None:
         said = ours.makefile("rb")
         for word in (b"ready", b'"armed": true', b'"acted": true'):
             assert word in said.readline()
+
+
+def test_a_guest_that_was_migrated_away_in_a_pause_is_not_let_run_here_too() -> None:
+    """Its images are its new host's; what QEMU says of it then is planted."""
+    guest = Stubborn(failures=0)
+    guest.left = True
+    with watched_by(guest, os.getpid()) as ours:
+        ours.sendall(b'{"arm": 0.1, "recovery": null}\n')
+        time.sleep(0.5)
+        ours.sendall(b'{"disarm": true}\n{"bye": true}\n')
+    assert guest.commands == []
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "left"),
+    [
+        (libvirt.VIR_DOMAIN_JOB_NONE, "postmigrate", False),  # nobody migrates it: QEMU is not asked
+        (libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "postmigrate", True),
+        (libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "finish-migrate", True),
+        (libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "paused", False),  # it failed, or has not begun
+    ],
+)
+def test_a_migration_that_is_over_is_seen_by_what_qemu_says(
+    guest: DemoGuest, case: Case, monkeypatch: pytest.MonkeyPatch, job: int, status: str, left: bool
+) -> None:
+    live = case.hypervisor.guest(guest.name)
+    assert not live.has_left()
+    monkeypatch.setattr(type(live.domain), "jobInfo", lambda _self: [job, 0, 0, 0])
+    monkeypatch.setattr(live.monitor, "execute", lambda _command: {"status": status})
+    assert live.has_left() == left
 
 
 def test_a_stop_that_comes_after_the_limit_is_undone() -> None:

@@ -451,7 +451,7 @@ class _Watch:
         self.lost = False
         try:
             guest = self.guest
-            if not guest.is_running():
+            if not guest.is_running() and not guest.has_left():
                 guest.monitor.execute("cont")
         except HypervisorLostError:
             self.lost = True

@@ -2,7 +2,7 @@
 
 Preconditions: a live guard. On success the guest runs if it ran before. On failure inside the pause the guest is
 resumed before the error leaves here; if even that fails the guard stays armed and resumes it at the limit. A guest that
-was paused by somebody else stays paused.
+was paused by somebody else stays paused, and one that was migrated away meanwhile is not let run here as well.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from workbench.capture.guard import Guard
-from workbench.errors import CaptureError
+from workbench.errors import CaptureError, GuestGoneError
 from workbench.guest.connection import Guest
 
 __all__ = ["Laps", "paused"]
@@ -52,6 +52,8 @@ def paused(guest: Guest, guard: Guard, *, limit: float = 30.0, recovery: Sequenc
     ------
     CaptureError
         If the guard is gone (before the pause), or had to act.
+    GuestGoneError
+        If the guest was migrated away meanwhile.
     GuestError
         If QEMU does not stop or go on.
     """
@@ -68,6 +70,11 @@ def paused(guest: Guest, guard: Guard, *, limit: float = 30.0, recovery: Sequenc
         laps.mark("stop")
         yield laps
     finally:
+        if guest.has_left():
+            raise GuestGoneError(
+                f"{guest.name} was migrated away in a pause",
+                cure="It may stand paused where it is now: `virsh resume` there, and record it there.",
+            )
         guest.monitor.execute("cont")
         laps.mark("cont")
         guard.disarm()
