@@ -24,7 +24,7 @@ from workbench.capture import guard as guard_module
 from workbench.capture.guard import _Watch
 from workbench.case import Case, Recording
 from workbench.demo import DemoGuest
-from workbench.errors import CaptureError, GuestBusyError, OutcomeUnknownError, StoreBusyError
+from workbench.errors import CaptureError, GuestBusyError, GuestGoneError, OutcomeUnknownError, StoreBusyError
 
 
 def record_when_free(case: Case, guest: DemoGuest) -> Recording:
@@ -161,8 +161,10 @@ class Stubborn:
             raise OutcomeUnknownError("planted")
         return self.running
 
-    def has_left(self) -> bool:
-        return self.left
+    def let_run(self) -> None:
+        if self.left:
+            raise GuestGoneError("planted")
+        self.execute("cont")
 
     def execute(self, command: str, **_words: Any) -> Any:
         self.commands.append(command)
@@ -224,6 +226,9 @@ def test_a_migration_that_is_over_is_seen_by_what_qemu_says(
     monkeypatch.setattr(type(live.domain), "jobInfo", lambda _self: [job, 0, 0, 0])
     monkeypatch.setattr(live.monitor, "execute", lambda _command: {"status": status})
     assert live.has_left() == left
+    if left:
+        with pytest.raises(GuestGoneError, match="migrated away"):
+            live.let_run()
 
 
 def test_a_stop_that_comes_after_the_limit_is_undone() -> None:

@@ -134,7 +134,7 @@ def test_the_end_of_the_guest_is_a_clean_end(workbench: Command, boot_guest, pla
         _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert "the guest ended" in told
-    # A capture that was under way when the guest went did fail; nothing else did.
+    # Captures that fell due while the guest ended did fail: one, or more where QEMU takes its time.
     assert re.search(r"^[1-9]\d* captures, \d+ failed", told, re.MULTILINE), told
     assert workbench("check", "--case", place).code == 0
 

@@ -451,8 +451,8 @@ class _Watch:
         self.lost = False
         try:
             guest = self.guest
-            if not guest.is_running() and not guest.has_left():
-                guest.monitor.execute("cont")
+            if not guest.is_running():
+                guest.let_run()
         except HypervisorLostError:
             self.lost = True
             resume_orphan(self.reach.uuid)

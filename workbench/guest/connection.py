@@ -227,6 +227,23 @@ class Guest:
         """Tell whether the guest's CPUs run (QEMU's own word, not libvirt's)."""
         return bool(self.monitor.execute("query-status")["running"])
 
+    def let_run(self) -> None:
+        """Let the guest go on, unless it has been migrated away: its images are its new host's then.
+
+        Raises
+        ------
+        GuestGoneError
+            If it was migrated away, or has ended.
+        GuestError
+            If QEMU does not let it go on.
+        """
+        if self.has_left():
+            raise GuestGoneError(
+                f"{self.name} was migrated away in a pause",
+                cure="It may stand paused where it is now: `virsh resume` there, and record it there.",
+            )
+        self.monitor.execute("cont")
+
     def has_left(self) -> bool:
         """Tell whether its migration from here is over: after a `cont` it would run here too.
 
