@@ -15,7 +15,7 @@ import pytest
 
 from workbench.demo import DemoGuest, DemoImage, DemoSpec, build_demo_image
 
-sys.path.append(os.path.dirname(__file__))  # for `waiting`
+sys.path.append(os.path.dirname(__file__))  # for `waiting` and `agents`
 
 BootGuest = Callable[..., DemoGuest]
 _GUEST_FIXTURES = {"guest", "boot_guest"}

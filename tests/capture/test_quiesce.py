@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from agents import freeze_status
 from truth import RECORDER
 from waiting import until
 
 from workbench.capture.quiesce import Quiesce
 from workbench.case import Case, Recording
 from workbench.demo import DemoGuest
-from workbench.errors import AgentError, CaptureError, DiskError, UsageError
+from workbench.errors import CaptureError, DiskError, UsageError
 from workbench.guest.agent import Agent
 from workbench.model import CaptureMode
 
@@ -28,10 +29,10 @@ FROZEN = RECORDER.with_name("freezing.py")
 def agent(guest: DemoGuest, case: Case) -> Iterator[Agent]:
     """The guest's agent, that thaws and answers before the test and after it."""
     agent = Agent(case.hypervisor.guest(guest.name))
-    until(lambda: status(agent) == "thawed")
+    until(lambda: freeze_status(agent) == "thawed")
     yield agent
     guest.run("killall -CONT qemu-ga")
-    until(lambda: status(agent) == "thawed")
+    until(lambda: freeze_status(agent) == "thawed")
     assert guest.health().ok
 
 
@@ -40,13 +41,6 @@ def recording(guest: DemoGuest, case: Case, agent: Agent) -> Iterator[Recording]
     with case.record(guest.name) as begun:
         begun.capture("first")
         yield begun
-
-
-def status(agent: Agent) -> str:
-    try:
-        return str(agent.ask("guest-fsfreeze-status", limit=30))
-    except AgentError:
-        return "silent"
 
 
 @contextlib.contextmanager
@@ -81,7 +75,7 @@ def test_what_the_guest_wrote_and_never_synced_is_on_the_disk_of_the_moment(
 def test_the_time_it_was_frozen_is_told_and_the_pause_lies_in_it(recording: Recording, agent: Agent) -> None:
     facts = quiesced(recording)
     assert 0 < facts["pause_ns"] < facts["frozen_ns"] < WISH.timeout_s * 1e9
-    until(lambda: status(agent) == "thawed", "it is thawed")
+    until(lambda: freeze_status(agent) == "thawed", "it is thawed")
 
 
 def test_a_session_can_wish_for_all_its_captures_but_not_for_those_of_a_rewind(
@@ -126,7 +120,7 @@ def test_what_somebody_else_froze_stays_frozen_and_the_capture_says_so(
     guest.domain.fsFreeze()
     try:
         facts = quiesced(recording)
-        until(lambda: status(agent) == "frozen", "it is frozen still")
+        until(lambda: freeze_status(agent) == "frozen", "it is frozen still")
     finally:
         guest.domain.fsThaw()
     assert (facts["consistency"], facts["frozen"]) == ("crash", True)
@@ -148,7 +142,7 @@ def test_an_agent_that_dies_while_all_is_frozen_comes_back_and_thaws(
         guest.run("killall -9 qemu-ga")  # init starts it anew
         until(agent.present, "it is there again")
     assert freeze.facts()["consistency"] == "application"
-    until(lambda: status(agent) == "thawed", "it is thawed")
+    until(lambda: freeze_status(agent) == "thawed", "it is thawed")
 
 
 def test_an_agent_that_hangs_while_all_is_frozen_is_asked_until_it_thaws(
@@ -166,7 +160,7 @@ def test_an_agent_that_hangs_while_all_is_frozen_is_asked_until_it_thaws(
     with case.record(guest.name) as begun:  # the guard that stays for the thaw is in nobody's way
         begun.capture("meanwhile")
     guest.run("killall -CONT qemu-ga")
-    until(lambda: status(agent) == "thawed", "it is thawed")
+    until(lambda: freeze_status(agent) == "thawed", "it is thawed")
     until(lambda: stays.poll() is not None, "the guard that stayed ends")
 
 
@@ -185,16 +179,16 @@ def freezing(case: Case, guest: DemoGuest, limit: float) -> Iterator[subprocess.
 
 def test_a_process_killed_in_the_frozen_time_leaves_a_thawed_guest(guest: DemoGuest, case: Case, agent: Agent) -> None:
     with freezing(case, guest, limit=60) as process:
-        until(lambda: status(agent) == "frozen", "it is frozen")
+        until(lambda: freeze_status(agent) == "frozen", "it is frozen")
         process.kill()
-        until(lambda: status(agent) == "thawed", "the guard thaws")
+        until(lambda: freeze_status(agent) == "thawed", "the guard thaws")
 
 
 def test_a_process_that_hangs_does_not_hold_it_frozen_beyond_the_limit(
     guest: DemoGuest, case: Case, agent: Agent
 ) -> None:
     with freezing(case, guest, limit=10) as process:
-        until(lambda: status(agent) == "thawed", "the guard thaws at the limit of 10 s")
+        until(lambda: freeze_status(agent) == "thawed", "the guard thaws at the limit of 10 s")
         assert process.poll() is None
         assert process.stdin is not None
         said, _ = process.communicate("go on\n", timeout=120)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from agents import freeze_status
 from rewinding import assert_disk_sound, assert_healthy, supervisor_of
 from test_kill import VICTIM
 from waiting import until
@@ -18,7 +19,7 @@ from waiting import until
 from workbench.capture.quiesce import Quiesce
 from workbench.case import Case, Clone, Moment, Recording, Rewound
 from workbench.demo import DemoGuest, DemoImage, DemoSpec
-from workbench.errors import AgentError, RewindError
+from workbench.errors import RewindError
 from workbench.guest.agent import Agent
 from workbench.model import CaptureMode
 from workbench.rewind import thawing
@@ -149,15 +150,8 @@ def test_a_guest_whose_agent_hung_in_the_moment_is_rewound_and_said_to_be_frozen
     guest.reconnect()
     guest.run("killall -CONT qemu-ga")
     agent = Agent(session.guest)
-    until(lambda: status(agent) == "thawed", "the guard thawed it")
+    until(lambda: freeze_status(agent) == "thawed", "the guard thawed it")
     assert_healthy(guest)
-
-
-def status(agent: Agent) -> str:
-    try:
-        return str(agent.ask("guest-fsfreeze-status", limit=30))
-    except AgentError:
-        return "silent"
 
 
 def test_a_rewind_killed_before_it_thawed_is_thawed_by_the_guard(
@@ -170,7 +164,7 @@ def test_a_rewind_killed_before_it_thawed_is_thawed_by_the_guard(
     dead = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert dead.returncode == -9, dead.stdout + dead.stderr
     agent = Agent(case.hypervisor.guest(guest.name))
-    until(lambda: status(agent) == "thawed", "the guard thawed it")
+    until(lambda: freeze_status(agent) == "thawed", "the guard thawed it")
     assert_healthy(guest)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from pydantic import ValidationError
 
 sys.path.insert(0, os.path.dirname(__file__))
 
+from agents import freeze_status
 from test_keeper import keeper_of
 from waiting import until
 
 from workbench.case import Case
 from workbench.demo import DemoGuest
-from workbench.errors import GuestError
 from workbench.guest.agent import Agent
 from workbench.guest.connection import Hypervisor
 from workbench.server.metrics import exposition
@@ -41,13 +40,7 @@ def agent(guest: DemoGuest) -> Iterator[Agent]:
         until(agent.present)
         yield agent
         guest.run("killall -CONT qemu-ga")
-        until(lambda: thawed(agent))
-
-
-def thawed(agent: Agent) -> bool:
-    with contextlib.suppress(GuestError):  # a guard may be thawing
-        return agent.ask("guest-fsfreeze-status", limit=30) == "thawed"
-    return False
+        until(lambda: freeze_status(agent) == "thawed")
 
 
 def kept(guest: DemoGuest, case: Case, enabled: bool) -> Iterator[Keeper]:
