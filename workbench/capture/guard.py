@@ -246,8 +246,7 @@ class _Watch:
         self.claim = claim
         self.deadline: float | None = None
         self.recovery: list[str] | None = None
-        self.acted = False
-        self.acted_at = 0.0
+        self.acted_at: float | None = None  # when the limit of this pause was reached first
         self.over = False  # a recovery ran, and the claim with it: the guest may be another session's by now
         self.lost = False  # libvirt, when it was asked last
         self.parted = False
@@ -255,6 +254,10 @@ class _Watch:
         self.thaw_at: float | None = None
         self.thawing: Thawing | None = None
         self._asked: Agent | None = None
+
+    @property
+    def acted(self) -> bool:
+        return self.acted_at is not None
 
     @property
     def guest(self) -> Guest:
@@ -333,7 +336,7 @@ class _Watch:
         elif "disarm" in message:
             self._answer({"acted": self.acted})
             self.deadline = self.recovery = None
-            self.acted = False
+            self.acted_at = None
         elif "freezing" in message:
             self._answer({"guarded": self._guard_freeze(float(message["freezing"]))})
         elif "thawed" in message:
@@ -367,13 +370,12 @@ class _Watch:
 
     def _at_the_limit(self) -> None:
         now = time.monotonic()
-        if not self.acted:
-            self.acted, self.acted_at = True, now
+        self.acted_at = first = self.acted_at or now
         if self.recovery is not None:
             self._recover()
             self.deadline = None
         else:
-            done = self._resume() and now - self.acted_at >= _LATE_STOP
+            done = self._resume() and now - first >= _LATE_STOP
             self.deadline = None if done else now + _TRY_AGAIN
 
     def _after_death(self) -> None:
